@@ -1,0 +1,8 @@
+//! The tree, tested like code: imports go one way, the core stays pure, every file says what it
+//! owns, dependencies come from where they should under licences we can take.
+//!
+//! Reads files and `cargo metadata`; builds and runs nothing of Astral.
+
+mod dependencies;
+mod layers;
+mod sources;

@@ -1,1 +1,370 @@
-//! config
+//! Settings of a node: defaults, then a TOML file, then `ASTRAL_*` variables, then flags.
+//!
+//! Owns the flags every node-running command shares, the file format and their merge. Does not own
+//! what a command does with them.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use astral_core::units::Bitrate;
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+/// Where a node listens unless told otherwise: TCP and QUIC on every IPv4 address.
+pub const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"];
+/// Where the local API listens unless told otherwise.
+pub const DEFAULT_API: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
+/// Where RTMP encoders connect unless told otherwise.
+pub const DEFAULT_RTMP: SocketAddr = SocketAddr::new(LOOPBACK, 1935);
+const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// Variables that begin with `ASTRAL_` and are no settings.
+const OTHER_VARIABLES: [&str; 2] = ["ASTRAL_LOG", "ASTRAL_TEST_PANIC"];
+
+/// How progress and warnings are written to stderr.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which part a node plays in the network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Member; supernode when none has room and this node can be reached.
+    #[default]
+    Auto,
+    /// Always a supernode.
+    Supernode,
+    /// Never a supernode.
+    Member,
+}
+
+/// An upload limit: a rate, or `auto`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Uplink(pub Option<Bitrate>);
+
+impl std::str::FromStr for Uplink {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|rate| Self(Some(rate))).map_err(|e| format!("{e}, or auto"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Uplink {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Flags of every command that runs a node. An absent flag never overrides the file.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Node")]
+pub struct NodeArgs {
+    /// Settings file (TOML; the keys are the long flags with underscores)
+    #[arg(long, env = "ASTRAL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys and state live [default: the user's data folder, /astral]
+    #[arg(long, env = "ASTRAL_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep nothing: a new identity in a folder that is removed at the end
+    #[arg(long, env = "ASTRAL_EPHEMERAL", num_args = 0..=1, default_missing_value = "true")]
+    pub ephemeral: Option<bool>,
+    /// Address to listen on for other nodes; may be given several times [default: TCP and QUIC on
+    /// port 4001, or a free port when that is taken]
+    #[arg(long, env = "ASTRAL_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// A node of the network to join: a multiaddr ending in /p2p/<id>, or a file with one a line;
+    /// may be given several times. Without any, the node founds a network and looks around by mDNS
+    #[arg(long, env = "ASTRAL_BOOTSTRAP", value_name = "MULTIADDR|FILE", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+    /// Upload limit, a hard ceiling that counts everything this node sends, such as 20Mbit or
+    /// 150KB/s, or auto
+    #[arg(long, env = "ASTRAL_UPLINK", value_name = "RATE|auto")]
+    pub uplink: Option<Uplink>,
+    /// Forward at most this many copies of one stream (0: forward nothing)
+    #[arg(long, env = "ASTRAL_MAX_COPIES", value_name = "N")]
+    pub max_copies: Option<u32>,
+    /// Forward at most this many copies of all streams together
+    #[arg(long, env = "ASTRAL_MAX_TOTAL_COPIES", value_name = "N")]
+    pub max_total_copies: Option<u32>,
+    /// Local API and HTTP-FLV address; port 0 takes any free port [default: 127.0.0.1:8000]
+    #[arg(long, env = "ASTRAL_API", value_name = "ADDR")]
+    pub api: Option<SocketAddr>,
+    /// Local RTMP address for encoders; port 0 takes any free port [default: 127.0.0.1:1935]
+    #[arg(long, env = "ASTRAL_RTMP", value_name = "ADDR")]
+    pub rtmp: Option<SocketAddr>,
+    /// Part in the network
+    #[arg(long, env = "ASTRAL_ROLE", value_enum)]
+    pub role: Option<Role>,
+    /// Members this node takes when it is a supernode [default: 100]
+    #[arg(long, env = "ASTRAL_MEMBERS_MAX", value_name = "N")]
+    pub members_max: Option<u32>,
+    /// Look for nodes on the local network by mDNS [default: true]
+    #[arg(long, env = "ASTRAL_MDNS", value_name = "BOOL")]
+    pub mdns: Option<bool>,
+    /// Print one JSON object per line on stdout: first "ready", then events
+    #[arg(long, env = "ASTRAL_JSON", num_args = 0..=1, default_missing_value = "true")]
+    pub json: Option<bool>,
+    /// How the log on stderr is written
+    #[arg(long, env = "ASTRAL_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// The same settings as a file writes them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileSettings {
+    data_dir: Option<PathBuf>,
+    ephemeral: Option<bool>,
+    listen: Vec<String>,
+    bootstrap: Vec<String>,
+    uplink: Option<Uplink>,
+    max_copies: Option<u32>,
+    max_total_copies: Option<u32>,
+    api: Option<SocketAddr>,
+    rtmp: Option<SocketAddr>,
+    role: Option<Role>,
+    members_max: Option<u32>,
+    mdns: Option<bool>,
+    json: Option<bool>,
+    log_format: Option<LogFormat>,
+}
+
+/// An address to listen on, and whether another port will do when it is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalAddr {
+    /// The address.
+    pub addr: SocketAddr,
+    /// True for a default: a taken port then moves to a free one.
+    pub movable: bool,
+}
+
+/// Settled settings; nothing is checked again after this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Where keys and state live; `None` for the default folder.
+    pub data_dir: Option<PathBuf>,
+    /// New identity, nothing kept.
+    pub ephemeral: bool,
+    /// Multiaddrs to listen on; empty for [`DEFAULT_LISTEN`].
+    pub listen: Vec<String>,
+    /// Multiaddrs of the nodes to join through.
+    pub bootstrap: Vec<String>,
+    /// Upload ceiling; `None` is measured.
+    pub uplink: Option<Bitrate>,
+    /// Copies of one stream this node forwards at most.
+    pub max_copies: Option<u32>,
+    /// Copies of all streams this node forwards at most.
+    pub max_total_copies: Option<u32>,
+    /// Where the local API listens.
+    pub api: LocalAddr,
+    /// Where RTMP encoders connect.
+    pub rtmp: LocalAddr,
+    /// Part in the network.
+    pub role: Role,
+    /// Members taken as a supernode.
+    pub members_max: u32,
+    /// Whether mDNS is on.
+    pub mdns: bool,
+    /// JSON events on stdout.
+    pub json: bool,
+    /// Log format on stderr.
+    pub log_format: LogFormat,
+}
+
+impl NodeArgs {
+    /// Merges defaults, the settings file, the environment (read by clap) and the flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file and what to change in it.
+    pub fn settle(self) -> Result<Settings, ConfigError> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => FileSettings::default(),
+        };
+        let list = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
+        Ok(Settings {
+            data_dir: self.data_dir.or(file.data_dir),
+            ephemeral: self.ephemeral.or(file.ephemeral).unwrap_or(false),
+            listen: list(self.listen, file.listen),
+            bootstrap: expand(list(self.bootstrap, file.bootstrap))?,
+            uplink: self.uplink.or(file.uplink).and_then(|uplink| uplink.0),
+            max_copies: self.max_copies.or(file.max_copies),
+            max_total_copies: self.max_total_copies.or(file.max_total_copies),
+            api: local(self.api.or(file.api), DEFAULT_API),
+            rtmp: local(self.rtmp.or(file.rtmp), DEFAULT_RTMP),
+            role: self.role.or(file.role).unwrap_or_default(),
+            members_max: self.members_max.or(file.members_max).unwrap_or(100),
+            mdns: self.mdns.or(file.mdns).unwrap_or(true),
+            json: self.json.or(file.json).unwrap_or(false),
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+/// Refuses `ASTRAL_*` variables that no flag reads, so that a typo never goes unnoticed.
+///
+/// # Errors
+/// [`ConfigError::Variable`] names the first unknown one.
+pub fn check_environment(
+    names: impl IntoIterator<Item = String>,
+    known: &BTreeSet<String>,
+) -> Result<(), ConfigError> {
+    names
+        .into_iter()
+        .filter(|name| name.starts_with("ASTRAL_"))
+        .find(|name| !known.contains(name) && !OTHER_VARIABLES.contains(&name.as_str()))
+        .map_or(Ok(()), |name| Err(ConfigError::Variable { name }))
+}
+
+/// Why settings can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The settings file or a bootstrap list can't be read.
+    #[error("can't read {}: {source}; check the path and its permissions", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The settings file has a mistake.
+    #[error("{}: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and what is accepted there.
+        message: String,
+    },
+    /// A bootstrap entry is neither an address nor a file.
+    #[error(
+        "--bootstrap {entry}: neither a multiaddr (such as /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...) \
+         nor a file with one a line; `astral run` prints the addresses of a node"
+    )]
+    Bootstrap {
+        /// What was given.
+        entry: String,
+    },
+    /// A variable that no setting reads.
+    #[error("the environment has {name}, which no setting reads; `astral run --help` lists them")]
+    Variable {
+        /// Its name.
+        name: String,
+    },
+}
+
+fn local(given: Option<SocketAddr>, default: SocketAddr) -> LocalAddr {
+    LocalAddr { addr: given.unwrap_or(default), movable: given.is_none() }
+}
+
+fn read(path: &Path) -> Result<FileSettings, ConfigError> {
+    let text = read_text(path)?;
+    toml::from_str(&text)
+        .map_err(|e| ConfigError::Invalid { path: path.into(), message: e.to_string() })
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+}
+
+/// Replaces files by the addresses they list.
+fn expand(entries: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let mut addresses = Vec::new();
+    for entry in entries {
+        if entry.contains("/p2p/") && entry.starts_with('/') && !Path::new(&entry).exists() {
+            addresses.push(entry);
+        } else if Path::new(&entry).is_file() {
+            let text = read_text(Path::new(&entry))?;
+            let lines = text.lines().map(str::trim);
+            addresses
+                .extend(lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
+        } else {
+            return Err(ConfigError::Bootstrap { entry });
+        }
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    fn settle(args: &[&str]) -> Result<Settings, ConfigError> {
+        Cli::parse_from(std::iter::once("astral").chain(args.iter().copied())).node.settle()
+    }
+
+    fn file(name: &str, text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("astral-config-{}-{name}", std::process::id()));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_an_absent_flag_never_does() {
+        let path = file("merge", "uplink = \"5Mbit\"\nmax_copies = 3\nmdns = false\n");
+        let path = path.to_str().unwrap();
+        let settings = settle(&["--config", path, "--uplink", "750kbit"]).unwrap();
+        assert_eq!(settings.uplink, Some(Bitrate::from_kbps(750)));
+        assert_eq!(settings.max_copies, Some(3));
+        assert!(!settings.mdns);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_the_file_and_the_key() {
+        let path = file("unknown", "upload = \"5Mbit\"\n");
+        let error = settle(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("upload") && error.contains("astral-config"), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_file_says_what_to_check() {
+        let error = settle(&["--config", "/nonexistent/astral.toml"]).unwrap_err().to_string();
+        assert!(error.contains("check the path"), "{error}");
+    }
+
+    #[test]
+    fn a_bootstrap_file_lists_one_address_a_line() {
+        let path = file("boot", "# ours\n/ip4/127.0.0.1/tcp/1/p2p/x\n\n");
+        let settings = settle(&["--bootstrap", path.to_str().unwrap()]).unwrap();
+        assert_eq!(settings.bootstrap, ["/ip4/127.0.0.1/tcp/1/p2p/x"]);
+        assert!(settle(&["--bootstrap", "no-such-thing"]).is_err());
+    }
+
+    #[test]
+    fn a_given_port_stays_and_a_default_may_move() {
+        assert!(settle(&[]).unwrap().api.movable);
+        assert!(!settle(&["--api", "127.0.0.1:9000"]).unwrap().api.movable);
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_refused() {
+        let known = BTreeSet::from(["ASTRAL_UPLINK".to_owned()]);
+        let names = |name: &str| vec!["PATH".to_owned(), name.to_owned()];
+        assert!(check_environment(names("ASTRAL_UPLINK"), &known).is_ok());
+        assert!(check_environment(names("ASTRAL_UPLIMK"), &known).is_err());
+    }
+}

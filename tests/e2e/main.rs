@@ -1,0 +1,6 @@
+//! The whole thing as a stranger runs it: real processes, real sockets, real encoders and players.
+//!
+//! Every test starts nodes as processes of the built binary on loopback, waits for what they say on
+//! stdout with a deadline, and ends only processes it started.
+
+mod harness;

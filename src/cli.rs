@@ -1,1 +1,155 @@
-//! cli
+//! The command line: one file a command, and what they share.
+//!
+//! Owns parsing, progress and exit codes. Does not own anything a node does.
+
+mod compare;
+mod demo;
+mod devices;
+mod host;
+mod output;
+mod play;
+mod publish;
+mod run;
+mod seed;
+mod signals;
+
+use std::{collections::BTreeSet, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{LogFormat, check_environment};
+
+/// Exit code of a usage mistake; clap uses the same.
+const USAGE: u8 = 2;
+
+/// Live video without a CDN: publish, watch and forward over a peer-to-peer network.
+#[derive(Parser, Debug)]
+#[command(name = "astral", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Try it:
+  astral demo                                    a whole network on this machine
+Three terminals, one network:
+  astral run                                     prints its addresses
+  astral publish garden --camera --bootstrap ADDRESS
+  astral play LINK --bootstrap ADDRESS           LINK is printed by publish
+OBS or ffmpeg:
+  astral publish game --rtmp-in --bootstrap ADDRESS";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// A whole network on this machine: source, supernode, forwarders, viewer
+    Demo(demo::DemoArgs),
+    /// Run a node: it joins the network and serves its members, local players and encoders
+    Run(run::RunArgs),
+    /// Publish a camera, a screen, a file, a test picture or what an encoder sends
+    Publish(Box<publish::PublishArgs>),
+    /// Play a stream, and forward it with part of the uplink
+    Play(Box<play::PlayArgs>),
+    /// Forward a stream without playing it
+    Seed(seed::SeedArgs),
+    /// List cameras, microphones and screens
+    Devices(devices::DevicesArgs),
+}
+
+/// Runs the command line of this process to its end.
+#[must_use]
+pub fn main() -> ExitCode {
+    if let Err(error) = check_environment(
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()),
+        &known_variables(),
+    ) {
+        eprintln!("astral: {error}");
+        return ExitCode::from(USAGE);
+    }
+    let cli = Cli::parse();
+    output::log_to_stderr(cli.command.log_format());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("astral: can't start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let json = cli.command.json();
+    let outcome = runtime.block_on(cli.command.execute());
+    // Blocking helpers (a pipeline winding down) must not hold the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::failure(&error, json);
+            ExitCode::from(if error.is::<output::Usage>() { USAGE } else { 1 })
+        }
+    }
+}
+
+impl Command {
+    async fn execute(self) -> anyhow::Result<()> {
+        match self {
+            Self::Demo(args) => demo::run(args).await,
+            Self::Run(args) => run::run(args).await,
+            Self::Publish(args) => publish::run(*args).await,
+            Self::Play(args) => play::run(*args).await,
+            Self::Seed(args) => seed::run(args).await,
+            Self::Devices(args) => devices::run(&args),
+        }
+    }
+
+    fn node(&self) -> Option<&host::HostArgs> {
+        match self {
+            Self::Demo(_) | Self::Devices(_) => None,
+            Self::Run(args) => Some(&args.host),
+            Self::Publish(args) => Some(&args.host),
+            Self::Play(args) => Some(&args.host),
+            Self::Seed(args) => Some(&args.host),
+        }
+    }
+
+    fn log_format(&self) -> LogFormat {
+        self.node().and_then(|host| host.node.log_format).unwrap_or_default()
+    }
+
+    fn json(&self) -> bool {
+        self.node().and_then(|host| host.node.json).unwrap_or(false)
+    }
+}
+
+/// Every variable that a flag reads.
+fn known_variables() -> BTreeSet<String> {
+    Cli::command()
+        .get_subcommands()
+        .flat_map(|command| command.get_arguments())
+        .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_node_setting_has_its_variable() {
+        let known = known_variables();
+        for name in ["ASTRAL_UPLINK", "ASTRAL_DATA_DIR", "ASTRAL_BOOTSTRAP", "ASTRAL_LISTEN"] {
+            assert!(known.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_help_parse() {
+        for line in EXAMPLES.lines().filter(|l| l.starts_with("  astral")) {
+            let words = line.split("   ").find(|part| !part.is_empty()).unwrap_or(line);
+            Cli::try_parse_from(words.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+}

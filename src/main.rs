@@ -1,3 +1,5 @@
-//! Entry point.
+//! The binary `astral`: everything is in the library's [`astral::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    astral::cli::main()
+}

@@ -1,0 +1,93 @@
+//! What the commands print: JSON lines or words on stdout, log and progress on stderr.
+//!
+//! Owns the two forms and the log's set-up. Does not own the events themselves.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// A mistake in how the command was called: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Sends the log to stderr; `ASTRAL_LOG` filters it (default: warnings).
+pub fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("ASTRAL_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,libp2p=error,libp2p_mdns=off,netlink=off"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Says on stderr what went wrong, each cause once, and as an `error` event on stdout with `json`.
+pub fn failure(error: &anyhow::Error, json: bool) {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+    }
+    if json {
+        Output { json }.event("error", json!({"message": message}));
+    }
+    eprintln!("astral: {message}");
+}
+
+/// Where a command's results go.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// One JSON object a line instead of words.
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints an event: `{"event": kind, ...fields}`. In words mode nothing.
+    pub fn event(self, kind: &str, fields: Value) {
+        if !self.json {
+            return;
+        }
+        let mut event = json!({"event": kind});
+        if let (Some(event), Value::Object(fields)) = (event.as_object_mut(), fields) {
+            event.extend(fields);
+        }
+        let mut out = std::io::stdout().lock();
+        // A closed stdout means that nobody reads the events any more.
+        let _ = writeln!(out, "{event}").and_then(|()| out.flush());
+    }
+
+    /// Prints a line for people. In JSON mode nothing.
+    pub fn say(self, line: &str) {
+        if !self.json {
+            // A closed stdout means that nobody reads any more.
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }
+    }
+
+    /// Shows progress on stderr: in place on a terminal, nothing elsewhere.
+    pub fn progress(self, line: &str) {
+        let mut err = std::io::stderr().lock();
+        if !self.json && err.is_terminal() {
+            // Progress is a convenience; a closed stderr stops nothing.
+            let _ = write!(err, "\r\x1b[2K{line}").and_then(|()| err.flush());
+        }
+    }
+
+    /// Writes a lasting line on stderr, above the progress line.
+    pub fn note(self, line: &str) {
+        if self.json {
+            return;
+        }
+        let mut err = std::io::stderr().lock();
+        let clear = if err.is_terminal() { "\r\x1b[2K" } else { "" };
+        // As above.
+        let _ = writeln!(err, "{clear}{line}");
+    }
+}

@@ -1,1 +1,17 @@
-//! media
+//! What flows: FLV in, signed chunks between nodes, FLV out.
+//!
+//! Owns the way from an encoder's bytes to signed chunks ([`flv`], [`normalize`], [`cutter`],
+//! [`chunk`], [`init`], [`cert`]), the bytes of a feed ([`frame`]), and the machine that moves
+//! chunks. Does not own who feeds whom (see [`crate::overlay`]), sockets, or decoding: a payload is
+//! opaque from the moment it was cut.
+//!
+//! ```text
+//! encoder -> flv::TagReader -> normalize::Normalizer -> cutter::Cutter -> chunk::WireChunk::seal
+//!         -> feeds (frame) -> chunk::WireChunk::verify -> ring, reassembly -> player
+//! ```
+
+mod byte_reader;
+pub mod cert;
+pub mod chunk;
+pub mod frame;
+pub mod init;

@@ -1,0 +1,461 @@
+//! Reads frames off a feed, bounded in every field.
+//!
+//! Owns [`FrameReader`] and the decoders of all frames. Does not own the layouts (see the parent
+//! module), nor signatures: what comes out has the right form and nothing more.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    DownFrame, EndReason, FRAME_BODY_MAX, FRAME_HEADER_LEN, FRAME_UP_BODY_MAX, FrameKind, Hello,
+    HelloAck, KEEP_ENTRIES_MAX, KeepEntry, PATH_LEN_MAX, PROMOTE_RANGES_MAX, RefuseReason, Start,
+    UpFrame, WANT_RANGES_MAX,
+};
+use crate::{
+    ids::{Direction, STRIPES_MAX, StreamId, Stripe, StripeSet},
+    media::{
+        byte_reader::ByteReader,
+        cert::{CERT_BYTES_MAX, CertError, SignedCert},
+        chunk::{CHUNK_OVERHEAD, CHUNK_PAYLOAD_MAX, ChunkError, WireChunk},
+        init::{INIT_BYTES_MAX, INIT_OVERHEAD, InitError, SignedInit},
+    },
+};
+
+/// Types from here on may be skipped by those who don't know them.
+const SKIPPABLE_FROM: u8 = 0x80;
+/// Most skippable frames in a row: more is somebody filling the line.
+const SKIPPED_RUN_MAX: u32 = 8;
+/// Longest body of the frames that have no bound of their own.
+const CONTROL_BODY_MAX: usize = FRAME_UP_BODY_MAX;
+/// The reader's buffer grows by this much at least, so that reads are few.
+const READ_BLOCK: usize = 32 * 1_024;
+
+/// Which frames may come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameSide {
+    /// The other side is the parent.
+    Down,
+    /// The other side is the child.
+    Up,
+}
+
+/// A complete frame whose type and length are lawful; its body was not looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RawFrame {
+    kind: FrameKind,
+    frame: Bytes,
+}
+
+impl RawFrame {
+    /// Its type.
+    #[must_use]
+    pub const fn kind(&self) -> FrameKind {
+        self.kind
+    }
+
+    /// The whole frame, type and length included: what counts for ACK.
+    #[must_use]
+    pub const fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    fn body(&self) -> ByteReader<'_> {
+        ByteReader::new(self.frame.get(FRAME_HEADER_LEN..).unwrap_or_default())
+    }
+}
+
+/// Cuts the bytes of a feed into frames, without copying chunks.
+///
+/// Fill it with [`push`](Self::push), or read from the network right into
+/// [`buffer_mut`](Self::buffer_mut); then call [`next`](Self::next) until it gives `None`. It
+/// never holds more than one unfinished frame beside what was pushed since. After an error it
+/// gives no more frames: the feed is to be closed.
+#[derive(Debug)]
+pub struct FrameReader {
+    side: FrameSide,
+    buffer: BytesMut,
+    skipped_run: u32,
+    failed: bool,
+}
+
+impl FrameReader {
+    /// A reader of what the given side sends.
+    #[must_use]
+    pub fn new(side: FrameSide) -> Self {
+        Self { side, buffer: BytesMut::new(), skipped_run: 0, failed: false }
+    }
+
+    /// Appends bytes by copying them.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The buffer, with room for at least 32 KiB more, to read into without a copy.
+    pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        self.buffer.reserve(READ_BLOCK);
+        &mut self.buffer
+    }
+
+    /// Whether the bytes so far end within a frame.
+    #[must_use]
+    pub fn is_within_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// The next complete frame, if it is there.
+    #[expect(clippy::should_implement_trait, reason = "None means not yet, not never")]
+    pub fn next(&mut self) -> Option<Result<RawFrame, FrameError>> {
+        if self.failed {
+            return None;
+        }
+        let next = self.step().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+
+    fn step(&mut self) -> Result<Option<RawFrame>, FrameError> {
+        loop {
+            let mut head = ByteReader::new(&self.buffer);
+            let (Some(code), Some(body_len)) = (head.u8(), head.u24()) else { return Ok(None) };
+            let body_len = usize::try_from(body_len).unwrap_or(usize::MAX);
+            let kind = self.admit(code, body_len)?;
+            let frame_len = body_len.saturating_add(FRAME_HEADER_LEN);
+            if self.buffer.len() < frame_len {
+                self.buffer.reserve(frame_len.saturating_sub(self.buffer.len()));
+                return Ok(None);
+            }
+            if let Some(kind) = kind {
+                self.skipped_run = 0;
+                return Ok(Some(RawFrame {
+                    kind,
+                    frame: self.buffer.split_to(frame_len).freeze(),
+                }));
+            }
+            self.buffer.advance(frame_len);
+            self.skipped_run = self.skipped_run.saturating_add(1);
+            if self.skipped_run > SKIPPED_RUN_MAX {
+                return Err(FrameError::TooManyUnknown);
+            }
+        }
+    }
+
+    /// The frame's type, `None` for one to skip, before any of its body is awaited.
+    fn admit(&self, code: u8, body_len: usize) -> Result<Option<FrameKind>, FrameError> {
+        let (kind, body_max) = match FrameKind::from_code(code) {
+            None if code >= SKIPPABLE_FROM => (None, CONTROL_BODY_MAX),
+            None => return Err(FrameError::UnknownKind { code }),
+            Some(kind) if kind.is_from(self.side) => (Some(kind), kind.body_max()),
+            Some(kind) => return Err(FrameError::WrongSide { kind }),
+        };
+        if body_len > body_max {
+            return Err(FrameError::TooLong { body_len });
+        }
+        Ok(kind)
+    }
+}
+
+impl FrameKind {
+    const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0x01 => Self::Hello,
+            0x02 => Self::HelloAck,
+            0x10 => Self::Cert,
+            0x11 => Self::Init,
+            0x12 => Self::Start,
+            0x13 => Self::Chunk,
+            0x14 => Self::Keep,
+            0x15 => Self::Path,
+            0x16 => Self::Gap,
+            0x17 => Self::Shed,
+            0x18 => Self::End,
+            0x20 => Self::Promote,
+            0x21 => Self::Want,
+            0x22 => Self::Ack,
+            0x23 => Self::Release,
+            _ => return None,
+        })
+    }
+
+    const fn is_from(self, side: FrameSide) -> bool {
+        match self {
+            Self::Hello | Self::HelloAck => true,
+            Self::Cert
+            | Self::Init
+            | Self::Start
+            | Self::Chunk
+            | Self::Keep
+            | Self::Path
+            | Self::Gap
+            | Self::Shed
+            | Self::End => matches!(side, FrameSide::Down),
+            Self::Promote | Self::Want | Self::Ack | Self::Release => matches!(side, FrameSide::Up),
+        }
+    }
+
+    const fn body_max(self) -> usize {
+        match self {
+            Self::Chunk => CHUNK_OVERHEAD + CHUNK_PAYLOAD_MAX - FRAME_HEADER_LEN,
+            Self::Init => INIT_OVERHEAD + INIT_BYTES_MAX,
+            Self::Cert => CERT_BYTES_MAX,
+            Self::Hello
+            | Self::HelloAck
+            | Self::Start
+            | Self::Keep
+            | Self::Path
+            | Self::Gap
+            | Self::Shed
+            | Self::End
+            | Self::Promote
+            | Self::Want
+            | Self::Ack
+            | Self::Release => CONTROL_BODY_MAX,
+        }
+    }
+}
+
+const _: () = assert!(INIT_OVERHEAD + INIT_BYTES_MAX <= FRAME_BODY_MAX);
+
+impl Hello {
+    /// Reads a HELLO.
+    ///
+    /// # Errors
+    /// [`FrameError::WrongKind`], [`FrameError::Truncated`] or [`FrameError::Field`].
+    pub fn decode(raw: &RawFrame) -> Result<Self, FrameError> {
+        expect_kind(raw, FrameKind::Hello)?;
+        let mut body = raw.body();
+        let stream = StreamId(body.array().ok_or(FrameError::Truncated)?);
+        let opener = match body.u8().ok_or(FrameError::Truncated)? {
+            0 => Direction::FromParent,
+            1 => Direction::ToChild,
+            _ => return Err(FrameError::Field { name: "opener" }),
+        };
+        Ok(Self { stream, opener })
+    }
+}
+
+impl HelloAck {
+    /// Reads a HELLO_ACK.
+    ///
+    /// # Errors
+    /// [`FrameError::WrongKind`] or [`FrameError::Truncated`].
+    pub fn decode(raw: &RawFrame) -> Result<Self, FrameError> {
+        expect_kind(raw, FrameKind::HelloAck)?;
+        Ok(match raw.body().u8().ok_or(FrameError::Truncated)? {
+            0 => Self::Accepted,
+            1 => Self::Refused(RefuseReason::NoTicket),
+            2 => Self::Refused(RefuseReason::UnknownStream),
+            3 => Self::Refused(RefuseReason::Busy),
+            4 => Self::Refused(RefuseReason::Duplicate),
+            5 => Self::Refused(RefuseReason::Leaving),
+            code => Self::Refused(RefuseReason::Unknown(code)),
+        })
+    }
+}
+
+impl DownFrame<WireChunk> {
+    /// Reads a frame from a parent; a chunk shares the frame's bytes. Signatures are not checked.
+    ///
+    /// # Errors
+    /// Says what breaks the layout or a bound.
+    pub fn decode(raw: &RawFrame) -> Result<Self, FrameError> {
+        let mut body = raw.body();
+        match raw.kind {
+            FrameKind::Cert => Ok(Self::Cert(SignedCert::decode(body.rest())?)),
+            FrameKind::Init => Ok(Self::Init(SignedInit::decode(body.rest())?)),
+            FrameKind::Chunk => Ok(Self::Chunk(WireChunk::parse(raw.frame.clone())?)),
+            FrameKind::Start => read_start(&mut body),
+            FrameKind::Keep => read_keep(&mut body),
+            FrameKind::Path => read_path(&mut body),
+            FrameKind::Gap => read_gap(&mut body),
+            FrameKind::Shed => {
+                Ok(Self::Shed { stripes: StripeSet(body.u16().ok_or(FrameError::Truncated)?) })
+            }
+            FrameKind::End => read_end(&mut body),
+            FrameKind::Hello
+            | FrameKind::HelloAck
+            | FrameKind::Promote
+            | FrameKind::Want
+            | FrameKind::Ack
+            | FrameKind::Release => Err(FrameError::WrongKind { kind: raw.kind }),
+        }
+    }
+}
+
+type Down = DownFrame<WireChunk>;
+
+fn read_start(body: &mut ByteReader<'_>) -> Result<Down, FrameError> {
+    Ok(Down::Start {
+        stripe: read_stripe(body)?,
+        from_stripe_seq: body.u64().ok_or(FrameError::Truncated)?,
+        from_seq: body.u64().ok_or(FrameError::Truncated)?,
+    })
+}
+
+fn read_keep(body: &mut ByteReader<'_>) -> Result<Down, FrameError> {
+    let paused = match body.u8().ok_or(FrameError::Truncated)? {
+        0 => false,
+        1 => true,
+        _ => return Err(FrameError::Field { name: "paused" }),
+    };
+    let stripes = read_list(body, KEEP_ENTRIES_MAX, |body| {
+        Ok(KeepEntry {
+            stripe: read_stripe(body)?,
+            head_seq: body.u64().ok_or(FrameError::Truncated)?,
+            age_ms: body.u32().ok_or(FrameError::Truncated)?,
+            depth: body.u8().ok_or(FrameError::Truncated)?,
+        })
+    })?;
+    Ok(Down::Keep { stripes, paused })
+}
+
+fn read_path(body: &mut ByteReader<'_>) -> Result<Down, FrameError> {
+    let stripe = read_stripe(body)?;
+    let path = read_list(body, PATH_LEN_MAX, |body| body.u64().ok_or(FrameError::Truncated))?;
+    Ok(Down::Path { stripe, path })
+}
+
+fn read_gap(body: &mut ByteReader<'_>) -> Result<Down, FrameError> {
+    let stripe = read_stripe(body)?;
+    let (from, to) = read_range(body)?;
+    Ok(Down::Gap { stripe, from, to })
+}
+
+fn read_end(body: &mut ByteReader<'_>) -> Result<Down, FrameError> {
+    let reason = match body.u8().ok_or(FrameError::Truncated)? {
+        0 => EndReason::Ended,
+        1 => EndReason::SourceLost,
+        2 => EndReason::Left,
+        3 => EndReason::Revoked,
+        _ => return Err(FrameError::Field { name: "end reason" }),
+    };
+    Ok(Down::End { reason })
+}
+
+impl UpFrame {
+    /// Reads a frame from a child.
+    ///
+    /// # Errors
+    /// Says what breaks the layout or a bound.
+    pub fn decode(raw: &RawFrame) -> Result<Self, FrameError> {
+        let mut body = raw.body();
+        match raw.kind {
+            FrameKind::Promote => {
+                let stripe = read_stripe(&mut body)?;
+                let kind = body.u8().ok_or(FrameError::Truncated)?;
+                let stripe_seq = body.u64().ok_or(FrameError::Truncated)?;
+                let start = match kind {
+                    0 => Start::Live,
+                    1 => Start::From(stripe_seq),
+                    _ => return Err(FrameError::Field { name: "start" }),
+                };
+                let missing = read_list(&mut body, PROMOTE_RANGES_MAX, read_range)?;
+                Ok(Self::Promote { stripe, start, missing })
+            }
+            FrameKind::Want => {
+                let stripe = read_stripe(&mut body)?;
+                Ok(Self::Want {
+                    stripe,
+                    ranges: read_list(&mut body, WANT_RANGES_MAX, read_range)?,
+                })
+            }
+            FrameKind::Ack => Ok(Self::Ack {
+                bytes: body.u64().ok_or(FrameError::Truncated)?,
+                alive: StripeSet(body.u16().ok_or(FrameError::Truncated)?),
+            }),
+            FrameKind::Release => Ok(Self::Release {
+                stripe: read_stripe(&mut body)?,
+                reason: body.u8().ok_or(FrameError::Truncated)?,
+            }),
+            FrameKind::Hello
+            | FrameKind::HelloAck
+            | FrameKind::Cert
+            | FrameKind::Init
+            | FrameKind::Start
+            | FrameKind::Chunk
+            | FrameKind::Keep
+            | FrameKind::Path
+            | FrameKind::Gap
+            | FrameKind::Shed
+            | FrameKind::End => Err(FrameError::WrongKind { kind: raw.kind }),
+        }
+    }
+}
+
+fn expect_kind(raw: &RawFrame, kind: FrameKind) -> Result<(), FrameError> {
+    if raw.kind == kind { Ok(()) } else { Err(FrameError::WrongKind { kind: raw.kind }) }
+}
+
+fn read_stripe(body: &mut ByteReader<'_>) -> Result<Stripe, FrameError> {
+    let stripe = body.u8().ok_or(FrameError::Truncated)?;
+    if stripe < STRIPES_MAX { Ok(stripe) } else { Err(FrameError::Field { name: "stripe" }) }
+}
+
+fn read_range(body: &mut ByteReader<'_>) -> Result<(u64, u64), FrameError> {
+    let from = body.u64().ok_or(FrameError::Truncated)?;
+    let to = body.u64().ok_or(FrameError::Truncated)?;
+    if from <= to { Ok((from, to)) } else { Err(FrameError::Field { name: "range" }) }
+}
+
+fn read_list<T>(
+    body: &mut ByteReader<'_>,
+    max: usize,
+    mut read: impl FnMut(&mut ByteReader<'_>) -> Result<T, FrameError>,
+) -> Result<Vec<T>, FrameError> {
+    let count = usize::from(body.u8().ok_or(FrameError::Truncated)?);
+    if count > max {
+        return Err(FrameError::Field { name: "count" });
+    }
+    (0..count).map(|_| read(body)).collect()
+}
+
+/// Why bytes are not a lawful frame. Each is an offence of the other side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A type that is unknown and may not be skipped.
+    #[error("unknown frame type {code:#04x}")]
+    UnknownKind {
+        /// The type byte.
+        code: u8,
+    },
+    /// More than a few skippable frames in a row.
+    #[error("too many frames of unknown types in a row")]
+    TooManyUnknown,
+    /// A frame that only the other end may send.
+    #[error("{kind:?} frame from the wrong end")]
+    WrongSide {
+        /// Which.
+        kind: FrameKind,
+    },
+    /// A frame that may not come now.
+    #[error("unexpected {kind:?} frame")]
+    WrongKind {
+        /// Which.
+        kind: FrameKind,
+    },
+    /// A body beyond its type's bound.
+    #[error("a frame body of {body_len} bytes is too long for its type")]
+    TooLong {
+        /// What the header claims.
+        body_len: usize,
+    },
+    /// A body that ends before its fields do.
+    #[error("the frame's body is cut short")]
+    Truncated,
+    /// A field out of its range.
+    #[error("the frame's {name} is out of range")]
+    Field {
+        /// Which field.
+        name: &'static str,
+    },
+    /// A malformed chunk.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// A malformed certificate.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// A malformed init segment.
+    #[error(transparent)]
+    Init(#[from] InitError),
+}

@@ -65,7 +65,8 @@ pub struct Node {
     name: String,
     child: Child,
     log: Arc<Log>,
-    ready: Value,
+    /// The `ready` event.
+    pub ready: Value,
 }
 
 impl Node {
@@ -376,4 +377,79 @@ pub fn wait_until(what: &str, within: Duration, mut done: impl FnMut() -> bool) 
 /// Bytes in a file; zero while it is not there.
 pub fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
+}
+
+/// A supernode on loopback that every other node of a test joins through.
+pub struct Network {
+    pub supernode: Node,
+    listen: String,
+}
+
+/// A publishing node and its link.
+pub struct Source {
+    pub node: Node,
+    pub link: String,
+}
+
+impl Network {
+    pub fn found() -> Self {
+        Self::found_on("/ip4/127.0.0.1/tcp/0")
+    }
+
+    /// A network whose nodes all listen on `listen` alone.
+    pub fn found_on(listen: &str) -> Self {
+        let args = ["run", "--role", "supernode", "--listen", listen];
+        Self { supernode: Node::start("supernode", &args), listen: listen.into() }
+    }
+
+    /// Starts any node-running command as a member of this network.
+    pub fn member(&self, name: &str, args: &[&str]) -> Node {
+        let addr = self.supernode.addr();
+        let mut all = args.to_vec();
+        all.extend(["--bootstrap", &addr]);
+        if !args.contains(&"--listen") {
+            all.extend(["--listen", &self.listen]);
+        }
+        if !args.contains(&"--role") {
+            all.extend(["--role", "member"]);
+        }
+        Node::start(name, &all)
+    }
+
+    /// Publishes the small test picture, writing what is cut to `tee`.
+    pub fn publish(&self, name: &str, tee: &Path, args: &[&str]) -> Source {
+        let tee = tee.to_str().unwrap();
+        let mut all =
+            vec!["publish", name, "--test", "--size", "320x180", "--fps", "15", "--tee", tee];
+        all.extend(args);
+        let node = self.member("source", &all);
+        let link = node.ready("stream");
+        Source { node, link }
+    }
+
+    /// Plays into a file with a `KeepAll` sink.
+    pub fn play(&self, name: &str, link: &str, file: &Path, args: &[&str]) -> Node {
+        let sink = format!("file:{}", file.to_str().unwrap());
+        let mut all = vec!["play", link, "--sink", &sink];
+        all.extend(args);
+        self.member(name, &all)
+    }
+
+    /// Forwards without playing.
+    pub fn seed(&self, name: &str, link: &str, args: &[&str]) -> Node {
+        let mut all = vec!["seed", link];
+        all.extend(args);
+        self.member(name, &all)
+    }
+}
+
+/// Whether every stripe of a status's first stream has a parent.
+pub fn stream_is_whole(status: &Value) -> bool {
+    let parents = status["streams"][0]["parents"].as_array();
+    parents.is_some_and(|p| !p.is_empty() && p.iter().all(Value::is_string))
+}
+
+/// The newest status of a node.
+pub fn status_of(node: &Node) -> Value {
+    node.all("status").pop().unwrap_or(Value::Null)
 }

@@ -3,4 +3,10 @@
 //! Every test starts nodes as processes of the built binary on loopback, waits for what they say on
 //! stdout with a deadline, and ends only processes it started.
 
+mod chain;
+mod directory;
+mod encoders;
+mod failover;
 mod harness;
+mod lifecycle;
+mod refusals;

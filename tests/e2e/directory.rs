@@ -1,0 +1,116 @@
+//! Supernodes and the list of streams: who is a member where, and what everybody hears.
+
+use serde_json::Value;
+
+use crate::harness::{Network, Node, SOON, Scratch, status_of, stream_is_whole, wait_until};
+
+#[test]
+fn streams_are_listed_everywhere_soon_and_leave_every_list_when_they_stop() {
+    let scratch = Scratch::new("listed");
+    let network = Network::found();
+    let second = network.member("second supernode", &["run", "--role", "supernode"]);
+    let far = Node::start("far", &["run", "--role", "member", "--bootstrap", &second.addr()]);
+    far.wait("status", SOON, |s| s["supernode"].is_string());
+    let name = "Gr\u{fc}\u{df}e aus K\u{f6}ln \u{1f3a5}";
+    let one = network.publish(name, &scratch.file("1.flv"), &["--bitrate", "200kbit"]);
+    let two = network.publish(name, &scratch.file("2.flv"), &["--bitrate", "200kbit"]);
+    let (one_id, two_id) = (one.node.ready("stream_id"), two.node.ready("stream_id"));
+    assert_ne!(one_id, two_id, "one name by two publishers is two streams");
+    for node in [&network.supernode, &second, &far, &two.node] {
+        wait_until("both streams are listed", SOON, || {
+            let listed = names_of(node);
+            listed.get(&one_id).is_some_and(|n| n == name) && listed.contains_key(&two_id)
+        });
+    }
+    one.node.signal("TERM");
+    for node in [&network.supernode, &second, &far, &two.node] {
+        wait_until("the stopped stream is gone", SOON, || !names_of(node).contains_key(&one_id));
+        assert!(names_of(node).contains_key(&two_id));
+    }
+}
+
+#[test]
+fn a_full_supernode_sends_the_next_member_elsewhere_and_renews_the_old_ones() {
+    let network = Network::found();
+    let addr = network.supernode.addr();
+    let small =
+        ["run", "--role", "supernode", "--members-max", "2", "--bootstrap", addr.as_str()];
+    let small = Node::start("small", &small);
+    let members: Vec<Node> = (0..4)
+        .map(|i| {
+            let name = format!("member {i}");
+            Node::start(&name, &["run", "--role", "member", "--bootstrap", &small.addr()])
+        })
+        .collect();
+    for member in &members {
+        member.wait("status", SOON, |s| s["supernode"].is_string());
+    }
+    let at_small =
+        || members.iter().filter(|m| status_of(m)["supernode"] == *small.id()).count() as u64;
+    assert!(at_small() <= 2, "{} members at a supernode for two", at_small());
+    // Three renewals later the same members are still there.
+    let before = at_small();
+    let from = small.mark();
+    let uptime = status_of(&small)["uptime_ms"].as_u64().unwrap();
+    small.wait_from(from, "status", SOON + SOON, |s| {
+        s["uptime_ms"].as_u64() > Some(uptime + 16_000) && s["members"].as_u64() <= Some(2)
+    });
+    assert_eq!(at_small(), before);
+}
+
+#[test]
+fn members_of_a_killed_supernode_find_another_and_their_pictures_go_on() {
+    let scratch = Scratch::new("orphans");
+    let (tee, file) = (scratch.file("cut.flv"), scratch.file("played.flv"));
+    let mut network = Network::found();
+    let second = network.member("second supernode", &["run", "--role", "supernode"]);
+    let source = network.publish("orphans", &tee, &["--bitrate", "200kbit"]);
+    let viewer = network.play("viewer", &source.link, &file, &[]);
+    viewer.wait("status", SOON, stream_is_whole);
+    network.supernode.kill();
+    for node in [&source.node, &viewer] {
+        let from = node.mark();
+        let id = second.id();
+        node.wait_from(from, "status", 2 * SOON, |s| s["supernode"] == *id);
+    }
+    // The bootstrap node is dead; a newcomer still joins through another.
+    let newcomer =
+        Node::start("newcomer", &["seed", &source.link, "--bootstrap", &second.addr(), "--role", "member"]);
+    newcomer.wait("status", SOON, stream_is_whole);
+    source.node.signal("TERM");
+    viewer.wait("ended", SOON, |_| true);
+    assert!(viewer.all("skipped").is_empty());
+    crate::harness::assert_identical(&tee, &file);
+}
+
+#[test]
+fn without_any_supernode_left_a_node_promotes_itself_and_a_newcomer_finds_it() {
+    let mut network = Network::found();
+    let addr = network.supernode.addr();
+    let left = Node::start("left", &["run", "--bootstrap", &addr]);
+    left.wait("status", SOON, |s| s["supernode"].is_string());
+    network.supernode.kill();
+    left.wait("status", 2 * SOON, |s| s["role"] == "supernode");
+    let newcomer =
+        Node::start("newcomer", &["run", "--role", "member", "--bootstrap", &left.addr()]);
+    let id = left.id();
+    newcomer.wait("status", SOON, |s| s["supernode"] == *id);
+}
+
+#[test]
+fn a_dead_bootstrap_address_only_costs_time() {
+    let network = Network::found();
+    let dead = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWBmwkafWE2fqfzS96VoTZgpGp6aJsF4N2yEvoqUh1n3cQ";
+    let addr = network.supernode.addr();
+    let args = ["run", "--role", "member", "--bootstrap", dead, "--bootstrap", &addr];
+    let node = Node::start("patient", &args);
+    let id = network.supernode.id();
+    node.wait("status", SOON, |s| s["supernode"] == *id);
+}
+
+fn names_of(node: &Node) -> std::collections::BTreeMap<String, String> {
+    let (_, list) = node.api("GET", "/api/v1/streams", None);
+    let streams = list["streams"].as_array().cloned().unwrap_or_default();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    streams.iter().map(|s| (text(&s["id"]), text(&s["name"]))).collect()
+}

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod announcement;
 pub mod ids;
 pub mod media;
 pub mod overlay;

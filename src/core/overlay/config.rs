@@ -1,0 +1,249 @@
+//! Every tunable of the overlay, with unit, default and where the number comes from.
+//!
+//! Owns the values. Does not own settings files and flags.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Contact;
+use crate::{announcement::Scheme, units::Bitrate};
+
+/// Settings of one node's overlay. The user's choices first, then constants that only simulations
+/// and tests change.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OverlayConfig {
+    /// Unix time, in seconds, of `Timestamp::ZERO`: the core never reads a clock.
+    pub unix_at_start: u64,
+    /// Whether this node may or must be a supernode.
+    pub role: RoleChoice,
+    /// Places for members when this node is a supernode. 100 as in the 2011 Astral.
+    pub member_capacity: usize,
+    /// Explicit uplink, taken as told. `None`: measured, or [`Self::uplink_unmeasured`].
+    pub uplink: Option<Bitrate>,
+    /// Most copies of one stream (times k stripes). `None`: as many as the uplink carries; 0:
+    /// forward nothing.
+    pub max_copies: Option<u32>,
+    /// Most copies of all streams together. `None`: as many as the uplink carries.
+    pub max_total_copies: Option<u32>,
+    /// Nodes to begin with whose identity is known.
+    pub bootstrap: Vec<Contact>,
+    /// The driver dials bootstrap addresses: wait for them before founding a network.
+    pub bootstrap_expected: bool,
+    /// How signatures are checked; `Ed25519` but in simulations.
+    pub scheme: Scheme,
+    /// Everything else.
+    pub tuning: Tuning,
+}
+
+impl Default for OverlayConfig {
+    fn default() -> Self {
+        Self {
+            unix_at_start: 0,
+            role: RoleChoice::Auto,
+            member_capacity: 100,
+            uplink: None,
+            max_copies: None,
+            max_total_copies: None,
+            bootstrap: Vec::new(),
+            bootstrap_expected: false,
+            scheme: Scheme::Ed25519,
+            tuning: Tuning::default(),
+        }
+    }
+}
+
+/// Whether a node may or must be a supernode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleChoice {
+    /// Supernode when none has room and others can dial this node.
+    #[default]
+    Auto,
+    /// Supernode from the start.
+    Supernode,
+    /// Never a supernode.
+    Member,
+}
+
+/// Constants of the protocol.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Tuning {
+    /// Taken for the uplink until something is known. 10 Mbit/s: the slowest tenth of European
+    /// fixed lines of 2024 is above it (guess, deliberately low).
+    pub uplink_unmeasured: Bitrate,
+    /// Share of a measured uplink that is used, in percent: 85, so that the household's other
+    /// traffic lives.
+    pub measured_share_percent: u64,
+    /// Share of the usable uplink that becomes slots, in percent: 90, the rest is for repair,
+    /// framing and control.
+    pub slot_share_percent: u64,
+
+    /// A registration lapses unless renewed. Three renewals.
+    pub member_lease: Duration,
+    /// Between renewals: a loss is noticed and mended within 15 s.
+    pub renew_every: Duration,
+    /// Between meetings of two supernodes; their directories are whole within 5 s by it.
+    pub meet_every: Duration,
+    /// A directory request without an answer has failed.
+    pub dir_timeout: Duration,
+    /// Alone and without bootstrap: found a network after this (mdns answers within 1 s).
+    pub found_after: Duration,
+    /// With bootstrap addresses: found a network of one's own after this.
+    pub bootstrap_patience: Duration,
+    /// How long round trips of newly found supernodes are waited for.
+    pub measure_wait: Duration,
+    /// Between attempts of a guest, or of a node without any supernode.
+    pub search_every: Duration,
+    /// Between lookups of other supernodes by a supernode.
+    pub lookup_every: Duration,
+    /// Most supernodes that a supernode meets.
+    pub neighbours_max: usize,
+
+    /// An announcement is void after this unless repeated: a crashed source leaves every list
+    /// within it.
+    pub announcement_lifetime: Duration,
+    /// Between repetitions of an announcement.
+    pub announce_every: Duration,
+    /// Clocks of nodes may differ by this.
+    pub clock_skew: Duration,
+    /// Furthest expiry that is believed.
+    pub announcement_lifetime_max: Duration,
+    /// Most streams of a directory.
+    pub streams_max: usize,
+    /// Between STATUS messages without a change.
+    pub status_every: Duration,
+    /// Between STATUS messages at most.
+    pub status_pause: Duration,
+    /// A STATUS counts for this long.
+    pub status_lifetime: Duration,
+
+    /// A ticket lapses unless renewed.
+    pub lease: Duration,
+    /// A fresh grant lapses unless taken up.
+    pub reservation: Duration,
+    /// Between renewals by a repeated ASK.
+    pub reask_every: Duration,
+    /// An ASK without an answer has failed.
+    pub ask_timeout: Duration,
+    /// A granted feed that is not up has failed.
+    pub open_timeout: Duration,
+    /// The next candidate is asked when the first has not answered: joining.
+    pub hedge: Duration,
+    /// The same, when a stripe runs dry.
+    pub hedge_failover: Duration,
+    /// Most candidates asked at the same time for one stripe.
+    pub asks_parallel_max: usize,
+    /// Most candidates asked in one round for one stripe: the hop limit of a search.
+    pub asks_per_round_max: usize,
+    /// A round of asking ends after this.
+    pub round_deadline: Duration,
+    /// Shortest pause between rounds; doubled with jitter up to `retry_max`.
+    pub retry_min: Duration,
+    /// Longest pause between rounds.
+    pub retry_max: Duration,
+    /// Between JOINs while playing.
+    pub refresh_every: Duration,
+    /// A candidate not confirmed for this long is forgotten.
+    pub candidate_lifetime: Duration,
+    /// Most candidates kept for one stream.
+    pub candidates_max: usize,
+    /// The silent parent's ticket is kept this long after a soft promotion.
+    pub soft_keep: Duration,
+    /// A parent with no news for this long is not carrying.
+    pub stale_after: Duration,
+    /// Children have this long to move when this node stops watching.
+    pub handover_grace: Duration,
+    /// Children have this long to move when a ticket is revoked or shed.
+    pub revoke_grace: Duration,
+    /// No new chunk on any stripe for this long: the source is lost.
+    pub source_lost_after: Duration,
+    /// A lost source is waited for this long.
+    pub source_wait: Duration,
+    /// Leaving takes at most this.
+    pub leave_max: Duration,
+
+    /// Ticket requests a second that one node may make.
+    pub ticket_rate: u32,
+    /// Directory requests a second that one node may make.
+    pub dir_rate: u32,
+    /// Directory requests a second that a guest may make.
+    pub guest_rate: u32,
+    /// Most nodes remembered.
+    pub nodes_max: usize,
+    /// Most tickets given.
+    pub tickets_max: usize,
+    /// First pause before an unreachable node is tried again; doubled up to `suspect_max`.
+    pub suspect_min: Duration,
+    /// Longest such pause.
+    pub suspect_max: Duration,
+    /// A node unreachable for this long is forgotten.
+    pub forget_after: Duration,
+    /// A banned node is refused for this long.
+    pub ban: Duration,
+    /// One strike decays in this time.
+    pub strike_decay: Duration,
+    /// Strikes that make a ban.
+    pub strikes_max: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            uplink_unmeasured: Bitrate::from_mbps(10),
+            measured_share_percent: 85,
+            slot_share_percent: 90,
+            member_lease: Duration::from_secs(15),
+            renew_every: Duration::from_secs(5),
+            meet_every: Duration::from_secs(3),
+            dir_timeout: Duration::from_secs(2),
+            found_after: Duration::from_millis(1_500),
+            bootstrap_patience: Duration::from_secs(6),
+            measure_wait: Duration::from_millis(700),
+            search_every: Duration::from_secs(5),
+            lookup_every: Duration::from_secs(30),
+            neighbours_max: 8,
+            announcement_lifetime: Duration::from_secs(180),
+            announce_every: Duration::from_secs(60),
+            clock_skew: Duration::from_secs(30),
+            announcement_lifetime_max: Duration::from_secs(3_600),
+            streams_max: 5_000,
+            status_every: Duration::from_secs(5),
+            status_pause: Duration::from_millis(500),
+            status_lifetime: Duration::from_secs(15),
+            lease: Duration::from_secs(10),
+            reservation: Duration::from_secs(3),
+            reask_every: Duration::from_secs(3),
+            ask_timeout: Duration::from_millis(1_500),
+            open_timeout: Duration::from_millis(2_000),
+            hedge: Duration::from_millis(150),
+            hedge_failover: Duration::from_millis(100),
+            asks_parallel_max: 3,
+            asks_per_round_max: 24,
+            round_deadline: Duration::from_secs(3),
+            retry_min: Duration::from_millis(250),
+            retry_max: Duration::from_secs(2),
+            refresh_every: Duration::from_secs(5),
+            candidate_lifetime: Duration::from_secs(30),
+            candidates_max: 64,
+            soft_keep: Duration::from_secs(1),
+            stale_after: Duration::from_secs(3),
+            handover_grace: Duration::from_secs(1),
+            revoke_grace: Duration::from_millis(700),
+            source_lost_after: Duration::from_secs(5),
+            source_wait: Duration::from_secs(30),
+            leave_max: Duration::from_secs(2),
+            ticket_rate: 20,
+            dir_rate: 20,
+            guest_rate: 2,
+            nodes_max: 2_000,
+            tickets_max: 4_096,
+            suspect_min: Duration::from_secs(1),
+            suspect_max: Duration::from_secs(60),
+            forget_after: Duration::from_secs(3_600),
+            ban: Duration::from_secs(600),
+            strike_decay: Duration::from_secs(300),
+            strikes_max: 3,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! `astral publish`: a node that publishes one stream.
+//!
+//! Owns where the media comes from and how it reaches the publisher. Does not own capture itself
+//! (`astral_pipelines`) nor RTMP (`edge::rtmp`).
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use astral_core::{ids::StreamName, units::Bitrate};
+use astral_pipelines::{Capture, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic};
+use clap::{ArgGroup, Args, ValueEnum};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{
+    host::{Host, HostArgs},
+    output::Usage,
+};
+use crate::node::{PublishSpec, Publisher};
+
+/// Bits per second of the encoded sound.
+const AUDIO_KBPS: u32 = 128;
+
+/// Flags of `astral publish`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("from").required(true).multiple(false)
+    .args(["camera", "screen", "test", "file", "pipeline", "rtmp_in"]))]
+pub struct PublishArgs {
+    /// Name of the stream, 1 to 128 characters
+    name: String,
+    /// Capture a camera: the first one, or DEVICE as `astral devices` lists it
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "", help_heading = "From")]
+    camera: Option<String>,
+    /// Capture the screen
+    #[arg(long, help_heading = "From")]
+    screen: bool,
+    /// A moving test picture with a clock and a beep
+    #[arg(long, help_heading = "From")]
+    test: bool,
+    /// Loop a media file as a live stream
+    #[arg(long, value_name = "FILE", help_heading = "From")]
+    file: Option<PathBuf>,
+    /// A GStreamer description of your own, ending in `appsink name=out` with FLV
+    #[arg(long, value_name = "FILE.launch", help_heading = "From")]
+    pipeline: Option<PathBuf>,
+    /// Wait for an encoder (OBS, ffmpeg) to push over RTMP
+    #[arg(long, help_heading = "From")]
+    rtmp_in: bool,
+    /// Microphone with --camera and --screen: a device, `default`, or `none`
+    #[arg(long, value_name = "DEVICE|default|none", default_value = "default", help_heading = "From")]
+    mic: String,
+    /// Picture size
+    #[arg(long, value_name = "WxH", default_value = "1280x720", value_parser = size, help_heading = "Picture")]
+    size: (u32, u32),
+    /// Pictures a second
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=240), help_heading = "Picture")]
+    fps: u32,
+    /// Bits a second of the picture
+    #[arg(long, value_name = "RATE", default_value = "2500kbit", help_heading = "Picture")]
+    bitrate: Bitrate,
+    /// Encoder; auto picks hardware that really works here
+    #[arg(long, value_enum, default_value_t, help_heading = "Picture")]
+    encoder: EncoderChoice,
+    /// Number of stripes: 1, 2, 4, 8 or 16 [default: so that one stripe is 250-400 kbit/s]
+    #[arg(long, value_name = "K", value_parser = stripes)]
+    stripes: Option<u8>,
+    /// A line about the stream for lists [default: its name]
+    #[arg(long)]
+    title: Option<String>,
+    /// A paragraph about the stream
+    #[arg(long, default_value = "")]
+    description: String,
+    /// A word to find it by; may be given several times
+    #[arg(long = "tag", value_name = "WORD")]
+    tags: Vec<String>,
+    /// Also write exactly what is sent, as FLV
+    #[arg(long, value_name = "FILE.flv")]
+    tee: Option<PathBuf>,
+    /// The node.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// As `--encoder` takes it.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum EncoderChoice {
+    #[default]
+    Auto,
+    X264,
+    #[value(name = "openh264")]
+    OpenH264,
+    Vaapi,
+    Nvenc,
+    V4l2,
+    #[value(name = "videotoolbox")]
+    VideoToolbox,
+}
+
+/// Publishes until the source ends or the user stops.
+///
+/// # Errors
+/// When the node does not start, the device or file is not there, or the pipeline fails.
+pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
+    let name = StreamName::new(args.name.as_str()).map_err(|e| Usage(e.to_string()))?;
+    let settings = args.host.settle()?;
+    // The source comes first: a missing camera is said before the network hears of anything.
+    let capture = match args.capture_spec() {
+        Some(spec) => Some(
+            tokio::task::spawn_blocking(move || Capture::start(&spec))
+                .await
+                .context("starting the capture")??,
+        ),
+        None => None,
+    };
+    let mut host = Host::start(settings, args.host.leave_with_stdin).await?;
+    let mut publisher = host.handle.publish(args.publish_spec(name)).await?;
+    if let Some(path) = &args.tee {
+        publisher.tee(path).await?;
+    }
+    let mut ready = host.stream_fields(publisher.id());
+    ready["stream"] = json!(publisher.link().to_string());
+    let outcome = match capture {
+        Some((capture, events)) => {
+            ready["encoder"] = json!(capture.encoder_name());
+            host.announce_ready(ready);
+            host.out.note(&format!("publishing {}", publisher.link()));
+            let fed = feed(&mut publisher, events);
+            let outcome = host.run_until(fed).await;
+            capture.stop();
+            publisher.end().await;
+            outcome
+        }
+        None => {
+            let url = host.local.ingest(publisher).context("preparing the RTMP key")?;
+            ready["publish_url"] = json!(url);
+            host.announce_ready(ready);
+            let (server, key) = url.rsplit_once('/').unwrap_or((&url, ""));
+            host.out.say(&format!("In OBS:  Server {server}   Stream key {key}"));
+            host.out.say(&format!("ffmpeg:  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv {url}"));
+            host.run_until(std::future::pending()).await
+        }
+    };
+    host.leave().await;
+    outcome
+}
+
+/// Moves captured bytes into the stream until the capture ends.
+async fn feed(
+    publisher: &mut Publisher,
+    mut events: mpsc::Receiver<CaptureEvent>,
+) -> anyhow::Result<()> {
+    while let Some(event) = events.recv().await {
+        match event {
+            CaptureEvent::Bytes(flv) => publisher.push(flv).await?,
+            CaptureEvent::Restarted => publisher.restart(),
+            CaptureEvent::Warning(text) => tracing::warn!("{text}"),
+            CaptureEvent::DeviceLost { message } => tracing::error!("the device is gone: {message}"),
+            CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
+            CaptureEvent::Ended => break,
+        }
+    }
+    Ok(())
+}
+
+impl PublishArgs {
+    /// What to capture; `None` when an encoder brings the media.
+    fn capture_spec(&self) -> Option<CaptureSpec> {
+        let mic = || match self.mic.as_str() {
+            "default" => Mic::Default,
+            "none" => Mic::None,
+            device => Mic::Device(device.to_owned()),
+        };
+        let source = if let Some(device) = &self.camera {
+            let device = Some(device.clone()).filter(|device| !device.is_empty());
+            CaptureSource::Camera { device, mic: mic() }
+        } else if self.screen {
+            CaptureSource::Screen { mic: mic() }
+        } else if let Some(file) = &self.file {
+            CaptureSource::File(file.clone())
+        } else if let Some(description) = &self.pipeline {
+            CaptureSource::Launch(description.clone())
+        } else if self.test {
+            CaptureSource::Test
+        } else {
+            return None;
+        };
+        let (width, height) = self.size;
+        Some(CaptureSpec {
+            source,
+            width,
+            height,
+            fps: self.fps,
+            video_bitrate_kbps: kbps(self.bitrate),
+            audio_bitrate_kbps: AUDIO_KBPS,
+            encoder: self.encoder.into(),
+            ..CaptureSpec::default()
+        })
+    }
+
+    fn publish_spec(&self, name: StreamName) -> PublishSpec {
+        // A file and an encoder keep their own rate, which is measured.
+        let encoded_here = self.camera.is_some() || self.screen || self.test;
+        let audio = Bitrate::from_kbps(AUDIO_KBPS.into());
+        PublishSpec {
+            title: self.title.clone().unwrap_or_else(|| name.to_string()),
+            name,
+            description: self.description.clone(),
+            tags: self.tags.clone(),
+            k: self.stripes,
+            rate: encoded_here
+                .then(|| Bitrate::from_bps(self.bitrate.as_bps() + audio.as_bps())),
+        }
+    }
+}
+
+impl From<EncoderChoice> for Encoder {
+    fn from(choice: EncoderChoice) -> Self {
+        match choice {
+            EncoderChoice::Auto => Self::Auto,
+            EncoderChoice::X264 => Self::X264,
+            EncoderChoice::OpenH264 => Self::OpenH264,
+            EncoderChoice::Vaapi => Self::Vaapi,
+            EncoderChoice::Nvenc => Self::Nvenc,
+            EncoderChoice::V4l2 => Self::V4l2,
+            EncoderChoice::VideoToolbox => Self::VideoToolbox,
+        }
+    }
+}
+
+fn kbps(rate: Bitrate) -> u32 {
+    u32::try_from(rate.as_bps() / 1_000).unwrap_or(u32::MAX).max(1)
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let side = |side: &str| {
+        let number: u32 = side.parse().ok()?;
+        ((16..=8_192).contains(&number) && number % 2 == 0).then_some(number)
+    };
+    text.split_once('x')
+        .and_then(|(width, height)| Some((side(width)?, side(height)?)))
+        .ok_or_else(|| "write it as 1280x720: two even numbers from 16 to 8192".to_owned())
+}
+
+fn stripes(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "2" => Ok(2),
+        "4" => Ok(4),
+        "8" => Ok(8),
+        "16" => Ok(16),
+        _ => Err("1, 2, 4, 8 or 16".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_two_even_numbers() {
+        assert_eq!(size("1280x720"), Ok((1280, 720)));
+        for wrong in ["1280", "0x0", "13x7", "1280x", "99999x2"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn stripes_are_powers_of_two_up_to_sixteen() {
+        assert_eq!(stripes("8"), Ok(8));
+        assert!(stripes("3").is_err() && stripes("32").is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! `astral seed`: a node that forwards one stream without playing it.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    host::{Host, HostArgs},
+    output::Usage,
+};
+use crate::node::StreamRef;
+
+/// Flags of `astral seed`.
+#[derive(Args, Debug)]
+pub struct SeedArgs {
+    /// The stream: a link (`astral:...`) or the 64 digits of its id
+    stream: String,
+    /// The node.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// Forwards until the stream ends or the user stops.
+///
+/// # Errors
+/// When the node does not start.
+pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
+    let stream: StreamRef = args.stream.parse().map_err(|e| Usage(format!("{e}")))?;
+    let settings = args.host.settle()?;
+    let mut host = Host::start(settings, args.host.leave_with_stdin).await?;
+    let mut ready = host.stream_fields(stream.id());
+    ready["stream"] = json!(args.stream);
+    host.announce_ready(ready);
+    host.handle.seed(&stream).await?;
+    host.out.note(&format!("seeding {stream}"));
+    let ended = host.handle.clone();
+    let outcome = host.run_until(async move { Ok(ended.ended(stream.id()).await) }).await;
+    host.leave().await;
+    outcome
+}

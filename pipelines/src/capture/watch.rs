@@ -1,0 +1,292 @@
+//! The thread that watches a running capture: bus messages in, events out, loops and fallbacks.
+//!
+//! Doesn't own the bytes (`tap.rs`), which go their own way from GStreamer's thread to the same channel.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gst::prelude::*;
+
+use super::plan::Plan;
+use super::tap::{self, Delivered};
+use super::CaptureEvent;
+use crate::bus::{self, Fault, FaultKind, Notice};
+use crate::error::CaptureError;
+use crate::outlet::Outlet;
+
+/// How long a pipeline may take to drain after a request to stop; encoders hold less than a second.
+const DRAIN_MAX: gst::ClockTime = gst::ClockTime::from_seconds(2);
+
+/// What the owner wants; it only ever moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Capture. Next: `Stopping` or `Aborting`.
+    Running = 0,
+    /// Drain what is captured, then end. Next: `Aborting`.
+    Stopping = 1,
+    /// End at once. Last.
+    Aborting = 2,
+}
+
+/// How the owner reaches the watching thread.
+#[derive(Debug)]
+pub(crate) struct Control {
+    phase: AtomicU8,
+    /// The bus of the pipeline that runs; it changes when the pipeline is built anew.
+    bus: Mutex<gst::Bus>,
+}
+
+impl Control {
+    /// Asks for `phase` and wakes the thread.
+    pub(crate) fn request(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        let bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
+        // A flushing bus refuses it; then the thread is between two pipelines and reads the phase next.
+        let _ = bus.post(bus::own(gst::Structure::new_empty("wake")));
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Running,
+            1 => Phase::Stopping,
+            _ => Phase::Aborting,
+        }
+    }
+
+    fn follow(&self, bus: gst::Bus) {
+        *self.bus.lock().unwrap_or_else(PoisonError::into_inner) = bus;
+    }
+}
+
+/// A capture and its current pipeline.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    plan: Plan,
+    outlet: Arc<Outlet<CaptureEvent>>,
+    control: Arc<Control>,
+    running: Running,
+    with_microphone: bool,
+}
+
+/// One pipeline; dropping it sets it to NULL.
+#[derive(Debug)]
+struct Running {
+    pipeline: gst::Pipeline,
+    bus: gst::Bus,
+    delivered: Arc<Delivered>,
+}
+
+/// Why one pipeline came to its end.
+#[derive(Debug)]
+enum Outcome {
+    End,
+    Aborted,
+    Fault(Fault),
+}
+
+impl Watch {
+    /// Builds and starts the pipeline of `plan`.
+    ///
+    /// # Errors
+    /// When the pipeline can't be built or refuses to start.
+    pub(crate) fn start(mut plan: Plan, outlet: Outlet<CaptureEvent>) -> Result<Self, CaptureError> {
+        let outlet = Arc::new(outlet);
+        for warning in plan.warnings.drain(..) {
+            outlet.offer(CaptureEvent::Warning(warning));
+        }
+        let mut with_microphone = true;
+        let running = match Running::start(&plan, with_microphone, &outlet) {
+            Err(Refusal::Fault(fault)) if plan.can_lose_microphone() && fault.within("microphone") => {
+                outlet.offer(CaptureEvent::Warning(microphone_lost(&fault)));
+                with_microphone = false;
+                Running::start(&plan, with_microphone, &outlet)
+            }
+            other => other,
+        }
+        .map_err(Refusal::into_error)?;
+        let control = Control { phase: AtomicU8::new(Phase::Running as u8), bus: Mutex::new(running.bus.clone()) };
+        Ok(Self { plan, outlet, control: Arc::new(control), running, with_microphone })
+    }
+
+    /// The description of the pipeline that runs.
+    pub(crate) fn description(&self) -> &str {
+        self.plan.text(self.with_microphone)
+    }
+
+    /// How to stop it.
+    pub(crate) fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
+    }
+
+    /// Watches until the capture is over; every capture ends with exactly one last event, unless nobody
+    /// wants it.
+    pub(crate) fn run(mut self) {
+        loop {
+            let outcome = self.follow();
+            // NULL joins GStreamer's threads: no byte of this pipeline comes after what is sent below.
+            self.running.halt();
+            match self.go_on_after(outcome) {
+                Ok(()) => {}
+                Err(last) => {
+                    for event in last {
+                        if self.outlet.send(event).is_err() {
+                            return;
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn follow(&self) -> Outcome {
+        let mut draining = false;
+        loop {
+            match self.control.phase() {
+                Phase::Running => {}
+                Phase::Stopping if draining => {}
+                Phase::Stopping => {
+                    draining = true;
+                    self.running.pipeline.send_event(gst::event::Eos::new());
+                }
+                Phase::Aborting => return Outcome::Aborted,
+            }
+            match bus::next(&self.running.bus, draining.then_some(DRAIN_MAX)) {
+                Notice::End => return Outcome::End,
+                Notice::Silence if draining => return Outcome::End,
+                Notice::Fault(fault) => return Outcome::Fault(fault),
+                Notice::Warning(warning) => {
+                    if !self.outlet.offer(CaptureEvent::Warning(warning)) {
+                        tracing::debug!("a warning was dropped: the receiver is behind");
+                    }
+                }
+                Notice::Latency => {
+                    if self.running.pipeline.recalculate_latency().is_err() {
+                        tracing::debug!("the latency of a capture can't be spread");
+                    }
+                }
+                Notice::Silence | Notice::Own(_) => {}
+            }
+        }
+    }
+
+    /// Goes on with a new pipeline, or returns the last events.
+    fn go_on_after(&mut self, outcome: Outcome) -> Result<(), Vec<CaptureEvent>> {
+        match outcome {
+            Outcome::Aborted => Err(Vec::new()),
+            Outcome::End if self.plan.loops && self.control.phase() == Phase::Running => {
+                if self.running.delivered.is_empty() {
+                    return Err(vec![CaptureEvent::Failed("the file holds no media".to_owned())]);
+                }
+                self.restart()
+            }
+            Outcome::End => Err(vec![CaptureEvent::Ended]),
+            Outcome::Fault(fault) => {
+                let may_go_on = self.with_microphone && self.plan.can_lose_microphone();
+                if may_go_on && fault.within("microphone") {
+                    self.outlet.offer(CaptureEvent::Warning(microphone_lost(&fault)));
+                    self.with_microphone = false;
+                    return self.restart();
+                }
+                Err(last_words(fault))
+            }
+        }
+    }
+
+    fn restart(&mut self) -> Result<(), Vec<CaptureEvent>> {
+        self.outlet.send(CaptureEvent::Restarted).map_err(|_| Vec::new())?;
+        let refused = |refusal: Refusal| vec![CaptureEvent::Failed(refusal.into_error().to_string())];
+        self.running = Running::start(&self.plan, self.with_microphone, &self.outlet).map_err(refused)?;
+        self.control.follow(self.running.bus.clone());
+        Ok(())
+    }
+}
+
+impl Running {
+    fn start(plan: &Plan, with_microphone: bool, outlet: &Arc<Outlet<CaptureEvent>>) -> Result<Self, Refusal> {
+        let pipeline = plan.pipeline(with_microphone).map_err(Refusal::Error)?;
+        let delivered = tap::connect(&pipeline, outlet).ok_or_else(|| Refusal::Error(plan.wrong(tap::NO_OUT)))?;
+        let bus = pipeline.bus().expect("a pipeline made by this crate has a bus");
+        let running = Self { pipeline, bus, delivered };
+        match running.pipeline.set_state(gst::State::Playing) {
+            Ok(_) => Ok(running),
+            Err(_) => Err(bus::pending_fault(&running.bus).map_or_else(
+                || Refusal::Error(CaptureError::State { message: "GStreamer doesn't say why".to_owned() }),
+                Refusal::Fault,
+            )),
+        }
+    }
+
+    fn halt(&self) {
+        if self.pipeline.set_state(gst::State::Null).is_err() {
+            tracing::warn!("a capture pipeline didn't stop cleanly");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// Why a pipeline doesn't start.
+#[derive(Debug)]
+enum Refusal {
+    Error(CaptureError),
+    Fault(Fault),
+}
+
+impl Refusal {
+    fn into_error(self) -> CaptureError {
+        match self {
+            Self::Error(error) => error,
+            Self::Fault(fault) => CaptureError::State { message: fault.message },
+        }
+    }
+}
+
+fn microphone_lost(fault: &Fault) -> String {
+    format!("the microphone can't be used ({}): the stream carries video only", fault.message)
+}
+
+fn last_words(fault: Fault) -> Vec<CaptureEvent> {
+    let lost = match fault.kind {
+        FaultKind::NotFound | FaultKind::Resource => fault.of_device,
+        FaultKind::Other => false,
+    };
+    if lost {
+        let message = format!("the device is gone: {}", fault.message);
+        vec![CaptureEvent::DeviceLost { message: message.clone() }, CaptureEvent::Failed(message)]
+    } else {
+        vec![CaptureEvent::Failed(fault.message)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(kind: FaultKind, of_device: bool) -> Fault {
+        Fault { path: vec!["camera".to_owned()], kind, of_device, message: "camera: poll error".to_owned() }
+    }
+
+    #[test]
+    fn a_device_that_can_not_be_read_any_more_is_lost_and_then_the_capture_fails() {
+        let message = "the device is gone: camera: poll error".to_owned();
+        assert_eq!(
+            last_words(fault(FaultKind::Resource, true)),
+            [CaptureEvent::DeviceLost { message: message.clone() }, CaptureEvent::Failed(message)]
+        );
+    }
+
+    #[test]
+    fn trouble_elsewhere_fails_without_a_lost_device() {
+        assert_eq!(
+            last_words(fault(FaultKind::Resource, false)),
+            [CaptureEvent::Failed("camera: poll error".to_owned())]
+        );
+    }
+}

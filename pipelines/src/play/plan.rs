@@ -1,0 +1,98 @@
+//! From a spec to a pipeline: sink, decoders, description.
+//!
+//! Doesn't own the running pipeline (`watch.rs`).
+
+use std::path::PathBuf;
+
+use gstreamer as gst;
+
+use super::{PlaySink, PlaySpec};
+use crate::description::{self, Description, Values};
+use crate::error::PlayError;
+use crate::packages::package_of;
+use crate::shelf;
+
+/// H.264 decoders, best first; the first is the one worth installing.
+const H264_DECODERS: &[&str] = &["avdec_h264", "vtdec", "openh264dec"];
+/// AAC decoders, best first.
+const AAC_DECODERS: &[&str] = &["avdec_aac", "atdec", "faad"];
+
+/// A chosen description.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Frames are shown at their time, not as they come.
+    pub(crate) keeps_time: bool,
+    origin: PathBuf,
+    text: String,
+}
+
+impl Plan {
+    /// Chooses for `spec`.
+    ///
+    /// # Errors
+    /// When there is no display for a window, or no decoder.
+    pub(crate) fn make(spec: &PlaySpec) -> Result<Self, PlayError> {
+        let window = match spec.sink {
+            PlaySink::Fake => false,
+            PlaySink::Auto => has_display(),
+            PlaySink::Window if has_display() => true,
+            PlaySink::Window => return Err(PlayError::NoDisplay),
+        };
+        let (shipped, audio) = if window {
+            (shelf::PLAY_WINDOW, shelf::PLAY_WINDOW_AUDIO)
+        } else {
+            (shelf::PLAY_FAKE, shelf::PLAY_FAKE_AUDIO)
+        };
+        let mut values = Values::default();
+        values.word("h264_decoder", first_installed(H264_DECODERS)?);
+        if spec.audio {
+            values.word("aac_decoder", first_installed(AAC_DECODERS)?);
+            values.fragment("audio", audio)?;
+        } else {
+            values.word("audio", "");
+        }
+        let description = Description::shipped(shipped);
+        let text = description.fill(&values)?;
+        Ok(Self { keeps_time: window, origin: description.origin().to_owned(), text })
+    }
+
+    /// Builds the pipeline, in state NULL.
+    ///
+    /// # Errors
+    /// When an element is missing.
+    pub(crate) fn pipeline(&self) -> Result<gst::Pipeline, PlayError> {
+        Ok(description::parse(&self.origin, &self.text)?)
+    }
+}
+
+fn first_installed(decoders: &[&'static str]) -> Result<&'static str, PlayError> {
+    let found = decoders.iter().find(|name| gst::ElementFactory::find(name).is_some());
+    found.copied().ok_or_else(|| PlayError::MissingElement {
+        element: decoders[0].to_owned(),
+        package: package_of(decoders[0]).to_owned(),
+    })
+}
+
+fn has_display() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    cfg!(target_os = "macos") || set("DISPLAY") || set("WAYLAND_DISPLAY")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_is_not_installed_is_told_with_its_package() {
+        crate::init().unwrap();
+        let error = first_installed(&["avdec_nosuch"]).unwrap_err();
+        assert!(error.to_string().contains("gstreamer1.0-libav"), "{error}");
+    }
+
+    #[test]
+    fn only_a_window_keeps_time() {
+        crate::init().unwrap();
+        let plan = Plan::make(&PlaySpec { sink: PlaySink::Fake, ..PlaySpec::default() }).unwrap();
+        assert!(!plan.keeps_time);
+    }
+}

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod announcement;
+pub mod fuzz;
 pub mod ids;
 pub mod media;
 pub mod overlay;

@@ -10,8 +10,14 @@
 //!         -> feeds (frame) -> chunk::WireChunk::verify -> ring, reassembly -> player
 //! ```
 
+pub mod amf;
 mod byte_reader;
 pub mod cert;
 pub mod chunk;
+pub mod cutter;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod flv;
 pub mod frame;
 pub mod init;
+pub mod normalize;

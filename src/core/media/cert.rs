@@ -67,7 +67,7 @@ impl VerifyingKey {
 
     /// The key's bytes.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; 32] {
+    pub fn to_bytes(self) -> [u8; 32] {
         self.0.into()
     }
 }

@@ -1,0 +1,350 @@
+//! Who on this node reads which stream, and when to stop one that nobody reads.
+//!
+//! Owns the ledger of local readers and pins, and the delay before a stream without any is stopped.
+//! Does not own streams: [`Streams`] opens and stops them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use astral_core::ids::StreamId;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::Notify;
+
+use super::ports::{Keep, MediaSource, OpenError, Streams};
+
+/// How long a stream stays joined after its last reader left: a player that reconnects, or a page
+/// that is reloaded, starts at once.
+pub const LINGER: Duration = Duration::from_secs(30);
+/// Local readers at the same time, all streams together.
+pub const READERS_MAX: usize = 64;
+
+#[derive(Default)]
+struct Entry {
+    readers: usize,
+    pins: usize,
+    /// Counts the moments at which the entry became idle, so that only the latest one ends it.
+    idle_since: u64,
+    kept: Option<Box<dyn MediaSource>>,
+}
+
+impl Entry {
+    fn is_idle(&self) -> bool {
+        self.readers == 0 && self.pins == 0 && self.kept.is_none()
+    }
+}
+
+#[derive(Default)]
+struct Ledger {
+    entries: BTreeMap<StreamId, Entry>,
+    newly_idle: Vec<(StreamId, u64)>,
+    idle_moments: u64,
+}
+
+impl Ledger {
+    fn release(&mut self, id: StreamId, release: impl FnOnce(&mut Entry)) {
+        self.idle_moments += 1;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            release(entry);
+            if entry.is_idle() {
+                entry.idle_since = self.idle_moments;
+                self.newly_idle.push((id, self.idle_moments));
+            }
+        }
+    }
+}
+
+/// The ledger of one node. Clones share it.
+#[derive(Clone)]
+pub struct Interests {
+    streams: Arc<dyn Streams>,
+    ledger: Arc<Mutex<Ledger>>,
+    idle: Arc<Notify>,
+    linger: Duration,
+}
+
+impl std::fmt::Debug for Interests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Interests({} streams)", self.lock().entries.len())
+    }
+}
+
+/// Why a reader gets nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// [`READERS_MAX`] read already.
+    #[error("{READERS_MAX} players read from this node already")]
+    TooMany,
+    /// The stream can't be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl Interests {
+    /// An empty ledger over `streams`. [`Self::run`] must be driven for anything to be stopped.
+    #[must_use]
+    pub fn new(streams: Arc<dyn Streams>) -> Self {
+        Self::with_linger(streams, LINGER)
+    }
+
+    /// As [`Self::new`] with another delay.
+    #[must_use]
+    pub fn with_linger(streams: Arc<dyn Streams>, linger: Duration) -> Self {
+        Self { streams, ledger: Arc::default(), idle: Arc::default(), linger }
+    }
+
+    /// Opens `id` for one reader, joining the stream when needed. Dropping the reader leaves.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is nothing to read.
+    pub async fn read(&self, id: StreamId, keep: Keep) -> Result<Reader, ReadError> {
+        let stay = {
+            let mut ledger = self.lock();
+            let readers: usize = ledger.entries.values().map(|entry| entry.readers).sum();
+            if readers >= READERS_MAX {
+                return Err(ReadError::TooMany);
+            }
+            ledger.entries.entry(id).or_default().readers += 1;
+            Stay { interests: self.clone(), id, kind: StayKind::Reader }
+        };
+        let source = self.streams.open(id, keep).await?;
+        Ok(Reader { source, _stay: stay })
+    }
+
+    /// Keeps `id` joined without reading, until [`Self::unwatch`].
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be joined.
+    pub async fn watch(&self, id: StreamId) -> Result<(), OpenError> {
+        if self.is_watched(id) {
+            return Ok(());
+        }
+        let source = self.streams.open(id, Keep::Live).await?;
+        self.lock().entries.entry(id).or_default().kept = Some(source);
+        Ok(())
+    }
+
+    /// Ends [`Self::watch`]; the stream is stopped at once when nobody else needs it. False when it
+    /// was not watched.
+    pub async fn unwatch(&self, id: StreamId) -> bool {
+        let (was_watched, is_idle) = {
+            let mut ledger = self.lock();
+            let Some(entry) = ledger.entries.get_mut(&id) else { return false };
+            (entry.kept.take().is_some(), entry.is_idle())
+        };
+        if is_idle {
+            self.lock().entries.remove(&id);
+            self.streams.stop(id).await;
+        }
+        was_watched
+    }
+
+    /// Whether [`Self::watch`] holds `id`.
+    #[must_use]
+    pub fn is_watched(&self, id: StreamId) -> bool {
+        self.lock().entries.get(&id).is_some_and(|entry| entry.kept.is_some())
+    }
+
+    /// Local readers of `id`.
+    #[must_use]
+    pub fn readers(&self, id: StreamId) -> usize {
+        self.lock().entries.get(&id).map_or(0, |entry| entry.readers)
+    }
+
+    /// Says that something besides readers needs `id`: a publisher, a seeder, a player window.
+    /// While the pin lives, readers that leave never stop the stream.
+    #[must_use]
+    pub fn pin(&self, id: StreamId) -> Pin {
+        self.lock().entries.entry(id).or_default().pins += 1;
+        Pin { _stay: Stay { interests: self.clone(), id, kind: StayKind::Pin } }
+    }
+
+    /// Stops streams whose last reader left [`LINGER`] ago. Runs for ever.
+    pub async fn run(&self) {
+        let mut lingering: FuturesUnordered<BoxFuture<'static, (StreamId, u64)>> =
+            FuturesUnordered::new();
+        loop {
+            for (id, moment) in std::mem::take(&mut self.lock().newly_idle) {
+                let linger = self.linger;
+                lingering.push(Box::pin(async move {
+                    tokio::time::sleep(linger).await;
+                    (id, moment)
+                }));
+            }
+            tokio::select! {
+                () = self.idle.notified() => {}
+                Some((id, moment)) = lingering.next() => self.end(id, moment).await,
+            }
+        }
+    }
+
+    async fn end(&self, id: StreamId, moment: u64) {
+        let is_over = {
+            let mut ledger = self.lock();
+            let entry = ledger.entries.get(&id);
+            let is_over = entry.is_some_and(|e| e.is_idle() && e.idle_since == moment);
+            if is_over {
+                ledger.entries.remove(&id);
+            }
+            is_over
+        };
+        if is_over {
+            tracing::info!(stream = %id.short(), "nobody reads any more: stopped");
+            self.streams.stop(id).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum StayKind {
+    Reader,
+    Pin,
+}
+
+struct Stay {
+    interests: Interests,
+    id: StreamId,
+    kind: StayKind,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let kind = self.kind;
+        self.interests.lock().release(self.id, |entry| match kind {
+            StayKind::Reader => entry.readers -= 1,
+            StayKind::Pin => entry.pins -= 1,
+        });
+        self.interests.idle.notify_one();
+    }
+}
+
+/// One local reader of a stream.
+pub struct Reader {
+    source: Box<dyn MediaSource>,
+    // Fields drop in order: the source goes before its place in the ledger.
+    _stay: Stay,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl MediaSource for Reader {
+    fn next(&mut self) -> BoxFuture<'_, Option<super::ports::MediaItem>> {
+        self.source.next()
+    }
+}
+
+/// A need for a stream that is not a reader; see [`Interests::pin`].
+pub struct Pin {
+    _stay: Stay,
+}
+
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pin")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::fake::FakeStreams;
+
+    const ID: StreamId = StreamId([7; 32]);
+
+    fn interests(streams: &Arc<FakeStreams>) -> Interests {
+        let interests = Interests::new(streams.clone());
+        let run = interests.clone();
+        tokio::spawn(async move { run.run().await });
+        interests
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_reader_leaving_stops_the_stream_half_a_minute_later() {
+        let streams = Arc::new(FakeStreams::default());
+        let interests = interests(&streams);
+        let one = interests.read(ID, Keep::Live).await.unwrap();
+        let two = interests.read(ID, Keep::Live).await.unwrap();
+        drop(one);
+        tokio::time::sleep(2 * LINGER).await;
+        assert!(streams.stopped().is_empty());
+        drop(two);
+        tokio::time::sleep(LINGER / 2).await;
+        assert!(streams.stopped().is_empty());
+        tokio::time::sleep(LINGER).await;
+        assert_eq!(streams.stopped(), [ID]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_comes_back_keeps_the_stream() {
+        let streams = Arc::new(FakeStreams::default());
+        let interests = interests(&streams);
+        drop(interests.read(ID, Keep::Live).await.unwrap());
+        tokio::time::sleep(LINGER / 2).await;
+        let again = interests.read(ID, Keep::Live).await.unwrap();
+        tokio::time::sleep(LINGER * 2).await;
+        assert!(streams.stopped().is_empty());
+        drop(again);
+        tokio::time::sleep(LINGER + LINGER / 2).await;
+        assert_eq!(streams.stopped(), [ID]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_something_else_needs_is_never_stopped_by_readers() {
+        let streams = Arc::new(FakeStreams::default());
+        let interests = interests(&streams);
+        let pin = interests.pin(ID);
+        drop(interests.read(ID, Keep::Live).await.unwrap());
+        tokio::time::sleep(LINGER * 2).await;
+        assert!(streams.stopped().is_empty());
+        drop(pin);
+        tokio::time::sleep(LINGER * 2).await;
+        assert_eq!(streams.stopped(), [ID]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unwatch_stops_at_once_unless_a_reader_is_left() {
+        let streams = Arc::new(FakeStreams::default());
+        let interests = interests(&streams);
+        interests.watch(ID).await.unwrap();
+        let reader = interests.read(ID, Keep::Live).await.unwrap();
+        assert!(interests.unwatch(ID).await);
+        assert!(streams.stopped().is_empty());
+        drop(reader);
+        interests.watch(ID).await.unwrap();
+        assert!(interests.unwatch(ID).await);
+        assert_eq!(streams.stopped(), [ID]);
+        assert!(!interests.unwatch(ID).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_fails_to_open_leaves_no_trace() {
+        let streams = Arc::new(FakeStreams::unknown());
+        let interests = interests(&streams);
+        let error = interests.read(ID, Keep::Live).await.unwrap_err();
+        assert_eq!(error, ReadError::Open(OpenError::Unknown { id: ID }));
+        assert_eq!(interests.readers(ID), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_are_bounded() {
+        let streams = Arc::new(FakeStreams::default());
+        let interests = interests(&streams);
+        let mut readers = Vec::new();
+        for _ in 0..READERS_MAX {
+            readers.push(interests.read(ID, Keep::Live).await.unwrap());
+        }
+        assert_eq!(interests.read(ID, Keep::Live).await.unwrap_err(), ReadError::TooMany);
+    }
+}

@@ -12,6 +12,7 @@ mod publish;
 mod run;
 mod seed;
 mod signals;
+mod status;
 
 use std::{collections::BTreeSet, process::ExitCode};
 

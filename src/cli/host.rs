@@ -1,26 +1,34 @@
 //! A node with its local servers, as every node-running command starts it.
 //!
-//! Owns start-up order, the `ready` event, the once-a-second `status` event and the polite end.
+//! Owns start-up order, the `ready` event, the event lines, the status line and the polite end.
 //! Does not own what a command adds: a publisher, a player.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
+use astral_core::ids::StreamId;
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::{io::AsyncReadExt, sync::broadcast};
 
 use super::{
     output::{Output, Usage},
-    signals,
+    signals, status,
 };
 use crate::{
-    config::{LocalAddr, NodeArgs, Role, Settings},
-    node::{Event, Handle, Node, NodeConfig, RoleChoice, Running},
+    api::{Local, LocalConfig},
+    config::{NodeArgs, Role, Settings},
+    node::{Event, Handle, Node, NodeConfig, RoleChoice, Running, StartError},
 };
 
-/// Longest polite leave; design promise is 5 s even when every peer is dead.
+/// Longest polite leave. The promise is 5 s even when every peer is dead.
 const LEAVE_WITHIN: Duration = Duration::from_secs(4);
+/// Default data folders tried beside one that is in use: nodes of one command on one machine.
+const FOLDERS_MAX: u32 = 64;
 
 /// Flags of every command that runs a node.
 #[derive(Args, Clone, Debug)]
@@ -41,4 +49,291 @@ impl HostArgs {
     pub fn settle(&self) -> anyhow::Result<Settings> {
         self.node.clone().settle().map_err(|e| Usage(e.to_string()).into())
     }
+}
+
+/// A running node with its local servers.
+pub struct Host {
+    /// The node.
+    pub handle: Handle,
+    /// Its local servers.
+    pub local: Local,
+    /// Where results go.
+    pub out: Output,
+    running: Running,
+    events: broadcast::Receiver<Event>,
+    token_file: PathBuf,
+    leave_with_stdin: bool,
+    ephemeral: Option<PathBuf>,
+    rates: status::Rates,
+}
+
+impl Host {
+    /// Starts the node, then its local servers.
+    ///
+    /// # Errors
+    /// When a setting is wrong, a port or the data directory is taken, or keys can't be read.
+    pub async fn start(settings: Settings, args: &HostArgs, command: &str) -> anyhow::Result<Self> {
+        let out = Output { json: settings.json };
+        let config = node_config(&settings)?;
+        let (handle, running, folder) = if settings.ephemeral {
+            let (handle, running) = Node::start(config).await?;
+            (handle, running, ephemeral_folder()?)
+        } else if let Some(folder) = &settings.data_dir {
+            let config = NodeConfig { data_dir: Some(folder.clone()), ..config };
+            let (handle, running) = Node::start(config).await?;
+            (handle, running, folder.clone())
+        } else {
+            start_in_default_folder(config, command, out).await?
+        };
+        let events = handle.events();
+        let token_file = folder.join("api.token");
+        let local = Local::start(
+            handle.clone(),
+            LocalConfig {
+                api: (settings.api.addr, settings.api.movable),
+                rtmp: (settings.rtmp.addr, settings.rtmp.movable),
+                token_file: token_file.clone(),
+            },
+        )
+        .await?;
+        Ok(Self {
+            handle,
+            local,
+            out,
+            running,
+            events,
+            token_file,
+            leave_with_stdin: args.leave_with_stdin,
+            ephemeral: settings.ephemeral.then_some(folder),
+            rates: status::Rates::default(),
+        })
+    }
+
+    /// What `ready` says about a stream of this command.
+    pub fn stream_fields(&self, stream: StreamId) -> Value {
+        json!({
+            "stream_id": stream,
+            "media": {"http_flv": self.local.http_flv_url(stream)},
+        })
+    }
+
+    /// Prints `ready` with the command's own `fields`, or the same in words.
+    pub fn announce_ready(&self, fields: Value) {
+        let listen: Vec<String> =
+            self.handle.listen_addrs().iter().map(ToString::to_string).collect();
+        let mut ready = json!({
+            "peer_id": self.handle.peer_id_text(),
+            "node_id": self.handle.node_id(),
+            "listen": listen,
+            "api": self.local.api_url(),
+            "rtmp": self.local.rtmp_url(),
+            "token_file": self.token_file,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        self.say_ready(&listen, &fields);
+        if let (Some(ready), Value::Object(fields)) = (ready.as_object_mut(), fields) {
+            ready.extend(fields);
+        }
+        self.out.event("ready", ready);
+    }
+
+    fn say_ready(&self, listen: &[String], fields: &Value) {
+        self.out.say("Others join through one of:");
+        for address in listen {
+            self.out.say(&format!("  --bootstrap {address}"));
+        }
+        if let Some(link) = fields["stream"].as_str() {
+            self.out.say(&format!("Stream:    {link}"));
+        }
+        if let Some(url) = fields["media"]["http_flv"].as_str() {
+            self.out.say(&format!("HTTP-FLV:  {url}"));
+        }
+        self.out.say(&format!("API:       {}", self.local.api_url()));
+        self.out.say(&format!("Token:     {}", self.token_file.display()));
+    }
+
+    /// Reports events until `work` ends, the user or the API asks to stop, or the node dies.
+    ///
+    /// # Errors
+    /// What `work` failed with, or the task of the node that died.
+    pub async fn run_until(
+        &mut self,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let mut work = std::pin::pin!(work);
+        let mut stop = std::pin::pin!(signals::asked_to_stop());
+        let mut stdin = std::pin::pin!(stdin_closed(self.leave_with_stdin));
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                outcome = &mut work => {
+                    self.drain_events();
+                    return outcome;
+                }
+                () = &mut stop => return Ok(()),
+                () = &mut stdin => return Ok(()),
+                () = self.local.shutdown_requested() => return Ok(()),
+                error = self.local.failed() => return Err(error.into()),
+                outcome = &mut self.running => return outcome.map_err(Into::into),
+                event = self.events.recv() => self.report(event),
+                _ = tick.tick() => self.report_status().await,
+            }
+        }
+    }
+
+    /// Leaves politely, within [`LEAVE_WITHIN`].
+    pub async fn leave(mut self) {
+        self.out.progress("leaving ...");
+        self.local.stop();
+        let left = async {
+            self.handle.leave().await;
+            // Whether a task still died while leaving changes nothing any more.
+            let _ = (&mut self.running).await;
+        };
+        if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
+            tracing::warn!("some peers did not hear the goodbye within {LEAVE_WITHIN:?}");
+        }
+        self.drain_events();
+        self.out.progress("");
+        if let Some(folder) = &self.ephemeral {
+            // A leftover in the temporary folder harms nobody.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+
+    fn report(&self, event: Result<Event, broadcast::error::RecvError>) {
+        match event {
+            Ok(event) => {
+                if let Ok(Value::Object(mut fields)) = serde_json::to_value(&event) {
+                    let kind = fields.remove("event");
+                    let kind = kind.as_ref().and_then(Value::as_str).unwrap_or("unknown");
+                    self.out.event(kind, Value::Object(fields));
+                }
+                if let Some(line) = status::in_words(&event) {
+                    self.out.note(&line);
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                self.out.event("events_missed", json!({"count": missed}));
+            }
+            // The node is ending; `running` says why.
+            Err(broadcast::error::RecvError::Closed) => {}
+        }
+    }
+
+    fn drain_events(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.report(Ok(event));
+        }
+    }
+
+    async fn report_status(&mut self) {
+        let Ok(snapshot) = self.handle.snapshot().await else { return };
+        let status = self.rates.status(&snapshot);
+        self.out.progress(&status::line(&status));
+        self.out.event("status", status);
+    }
+}
+
+fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
+    let addresses = |texts: &[String], flag: &str| {
+        texts
+            .iter()
+            .map(|text| {
+                text.parse().map_err(|e| {
+                    Usage(format!(
+                        "{flag} {text}: {e}; a multiaddr looks like /ip4/0.0.0.0/tcp/4001"
+                    ))
+                })
+            })
+            .collect::<Result<Vec<_>, Usage>>()
+    };
+    Ok(NodeConfig {
+        data_dir: None,
+        listen: addresses(&settings.listen, "--listen")?,
+        bootstrap: addresses(&settings.bootstrap, "--bootstrap")?,
+        uplink: settings.uplink,
+        max_copies: settings.max_copies,
+        max_total_copies: settings.max_total_copies,
+        role: match settings.role {
+            Role::Auto => RoleChoice::Auto,
+            Role::Supernode => RoleChoice::Supernode,
+            Role::Member => RoleChoice::Member,
+        },
+        mdns: settings.mdns,
+        member_capacity: settings.members_max,
+        ..NodeConfig::default()
+    })
+}
+
+/// Each command has a folder of its own, so that a publisher keeps its key whatever else runs; a
+/// second node of the same command takes the next number.
+async fn start_in_default_folder(
+    config: NodeConfig,
+    command: &str,
+    out: Output,
+) -> anyhow::Result<(Handle, Running, PathBuf)> {
+    let base = data_home()?.join("astral");
+    for number in 1..=FOLDERS_MAX {
+        let folder = match number {
+            1 => base.join(command),
+            _ => base.join(format!("{command}-{number}")),
+        };
+        let config = NodeConfig { data_dir: Some(folder.clone()), ..config.clone() };
+        match Node::start(config).await {
+            Ok((handle, running)) => {
+                if number > 1 {
+                    out.note(&format!(
+                        "another node uses the default data directory; this one uses {}",
+                        folder.display()
+                    ));
+                }
+                return Ok((handle, running, folder));
+            }
+            Err(StartError::DataDirInUse { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("{FOLDERS_MAX} nodes already run from {}; use --data-dir", base.display())
+}
+
+/// Where programs keep their data, by the platform's custom.
+fn data_home() -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    if let Some(folder) = absolute("XDG_DATA_HOME") {
+        return Ok(folder);
+    }
+    let home = absolute("HOME").context("HOME is not set: give --data-dir, or use --ephemeral")?;
+    let below = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+    Ok(home.join(below))
+}
+
+fn ephemeral_folder() -> anyhow::Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).context("drawing a name for the temporary folder")?;
+    let name = format!("astral-{}", data_encoding::HEXLOWER.encode(&random));
+    let folder = std::env::temp_dir().join(name);
+    create_private(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    Ok(folder)
+}
+
+#[cfg(unix)]
+fn create_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn create_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(folder)
+}
+
+/// Returns when stdin closes; never when nobody asked to watch it.
+async fn stdin_closed(watch: bool) {
+    if !watch {
+        return std::future::pending().await;
+    }
+    let mut stdin = tokio::io::stdin();
+    let mut sink = [0; 256];
+    while matches!(stdin.read(&mut sink).await, Ok(read) if read > 0) {}
 }

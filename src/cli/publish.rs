@@ -112,7 +112,7 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
         ),
         None => None,
     };
-    let mut host = Host::start(settings, args.host.leave_with_stdin).await?;
+    let mut host = Host::start(settings, &args.host, "publish").await?;
     let mut publisher = host.handle.publish(args.publish_spec(name)).await?;
     if let Some(path) = &args.tee {
         publisher.tee(path).await?;

@@ -19,7 +19,7 @@ pub struct RunArgs {
 /// When the node does not start, or one of its tasks dies.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let settings = args.host.settle()?;
-    let mut host = Host::start(settings, args.host.leave_with_stdin).await?;
+    let mut host = Host::start(settings, &args.host, "run").await?;
     host.announce_ready(json!({}));
     let outcome = host.run_until(std::future::pending()).await;
     host.leave().await;

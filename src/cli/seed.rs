@@ -26,7 +26,7 @@ pub struct SeedArgs {
 pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     let stream: StreamRef = args.stream.parse().map_err(|e| Usage(format!("{e}")))?;
     let settings = args.host.settle()?;
-    let mut host = Host::start(settings, args.host.leave_with_stdin).await?;
+    let mut host = Host::start(settings, &args.host, "seed").await?;
     let mut ready = host.stream_fields(stream.id());
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);

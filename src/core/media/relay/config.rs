@@ -1,0 +1,101 @@
+//! The relay's tunables and hard limits.
+//!
+//! Owns [`RelayConfig`] and the named limits on everything that a remote can fill. Does not own
+//! limits of the wire (see `media::frame`).
+
+use std::time::Duration;
+
+/// Timings of the relay. Sources: "design" = agreed and swept in simulation, "guess" = plausible,
+/// to be swept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RelayConfig {
+    /// Media time that the ring keeps at least, in the absence of a larger lag (design: 8 s). A
+    /// longer outage of all parents costs chunks.
+    pub ring_window: Duration,
+    /// Silence on a feed after which a KEEP is sent (design: 150 ms).
+    pub keep_idle: Duration,
+    /// Longest time between two KEEPs (design: 1 s).
+    pub keep_interval: Duration,
+    /// Time between two ACKs while bytes arrive (design: 100 ms).
+    pub ack_interval: Duration,
+    /// Longest time between two ACKs, which also renew leases (design: 1 s).
+    pub ack_idle: Duration,
+    /// Least T_dead (design: 300 ms).
+    pub dead_min: Duration,
+    /// Most T_dead (design: 600 ms).
+    pub dead_max: Duration,
+    /// Least time between two progress reports of a feed (design: 20 a second).
+    pub progress_interval: Duration,
+    /// How long a chunk may wait for a slow child before stripes are shed (design: 1 s).
+    pub backlog_max: Duration,
+    /// How long a child may take to catch up after a PROMOTE (guess: the ring's window).
+    pub catch_up_max: Duration,
+    /// Time between two sheds of one child, for the first to help (design: 1 s grace).
+    pub shed_grace: Duration,
+    /// Unacknowledged bytes without progress for this long make a child stalled (design: 5 s).
+    pub stall_after: Duration,
+    /// A gap is left to the live parent for so long before others are asked (guess: two stripe
+    /// intervals and a round trip).
+    pub gap_patience: Duration,
+    /// Time between two rounds of asking for a gap (guess).
+    pub gap_retry: Duration,
+    /// A gap that every feed denied is given up after this: no ring in the network is longer
+    /// (design: the ring's window).
+    pub gap_denied_max: Duration,
+    /// A gap is given up after this in any case (design: 20 s).
+    pub gap_give_up: Duration,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            ring_window: Duration::from_secs(8),
+            keep_idle: Duration::from_millis(150),
+            keep_interval: Duration::from_secs(1),
+            ack_interval: Duration::from_millis(100),
+            ack_idle: Duration::from_secs(1),
+            dead_min: Duration::from_millis(300),
+            dead_max: Duration::from_millis(600),
+            progress_interval: Duration::from_millis(50),
+            backlog_max: Duration::from_secs(1),
+            catch_up_max: Duration::from_secs(8),
+            shed_grace: Duration::from_secs(1),
+            stall_after: Duration::from_secs(5),
+            gap_patience: Duration::from_millis(300),
+            gap_retry: Duration::from_millis(500),
+            gap_denied_max: Duration::from_secs(8),
+            gap_give_up: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Most bytes of chunks in one stream's ring, whatever sinks still wait for.
+pub const RING_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Most places in one stream's ring: [`RING_BYTES_MAX`] of the smallest full chunks.
+pub const RING_CHUNKS_MAX: usize = 65_536;
+/// A chunk further ahead of the newest than this is an offence.
+pub const SEQ_AHEAD_MAX: u64 = 1 << 20;
+/// Numbers from here on are an offence: they would take a thousand years.
+pub const SEQ_MAX: u64 = 1 << 62;
+/// Most streams that one relay carries.
+pub const STREAMS_MAX: usize = 256;
+/// Most feeds of one stream in each direction.
+pub const FEEDS_MAX: usize = 1_024;
+/// Most sinks of one stream.
+pub const SINKS_MAX: usize = 256;
+/// Most init versions kept in one stream: headers change rarely.
+pub const INITS_MAX: usize = 16;
+/// Most separate gaps in one stripe; the oldest is given up beyond.
+pub const HOLES_MAX: usize = 64;
+/// Most separate ranges remembered for one child or parent in one stripe.
+pub const RANGES_MAX: usize = 64;
+/// Most chunks that one child may have wanted in one stripe: twice the ring of a fast stripe.
+pub const WANTED_MAX: u64 = 4_096;
+/// Bytes that may be on their way to a child at least.
+pub const WINDOW_MIN: usize = 64 * 1_024;
+/// Bytes that arrived since the last ACK which cause one at once: half of [`WINDOW_MIN`].
+pub const ACK_BYTES: u64 = 32 * 1_024;
+/// Most bytes of chunks in one batch for a child.
+pub const BATCH_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes that a child gets in its turn while the uplink is paced: one full chunk.
+pub const QUANTUM_BYTES: usize = 16 * 1_024 + 512;

@@ -1,0 +1,493 @@
+//! Reassembly: one local reader's way through the ring.
+//!
+//! Owns what a reader gets next and what it is spared, under its [`Policy`]. Does not own the
+//! chunks (see `media::ring`), nor what a reader does with them.
+//!
+//! **A sink delivers in `seq` order, each chunk at most once, whole frames only; what it does not
+//! deliver between its first and its last chunk it names in a `Skipped`.**
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    chunk::{ChunkFlags, Payload},
+    frame::EndReason,
+    init::SignedInit,
+    relay::{
+        Delivery, Policy, RelayOutput, SinkId, SkipCause, anchor::Anchor, output::Outbox,
+        stats::SkipCounts,
+    },
+    ring::Ring,
+};
+use crate::time::Timestamp;
+
+/// What a sink reads from.
+pub(crate) struct View<'a, P> {
+    pub(crate) ring: &'a Ring<P>,
+    pub(crate) inits: &'a BTreeMap<u16, SignedInit>,
+    /// From where on every stripe is complete; `None` while one is not.
+    pub(crate) base: Option<u64>,
+    /// Every chunk below is held, or will never come.
+    pub(crate) settled: u64,
+    pub(crate) anchor: &'a Anchor,
+    pub(crate) paused: bool,
+    /// A missing chunk that nobody gives up is skipped after this.
+    pub(crate) give_up: Duration,
+}
+
+/// What a sink waits for. `Start` -> `Chunk` -> ... -> `End`; `Credit` and `Init` in between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wait {
+    /// A keyframe to start at.
+    Start,
+    /// This chunk; `overdue`: or any keyframe.
+    Chunk { seq: u64, since: Timestamp, overdue: bool },
+    /// The reader.
+    Credit,
+    /// The init segment that the next chunk names.
+    Init,
+    /// A new epoch.
+    End,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    id: SinkId,
+    policy: Policy,
+    credit: i64,
+    wait: Wait,
+    /// Next chunk to deliver.
+    cursor: Option<u64>,
+    /// Chunks below are cleared for delivery: their frame is whole.
+    released: u64,
+    /// Where the search for the current frame's first missing chunk goes on.
+    checked: u64,
+    /// The init version that the reader has, and whether it saw all since.
+    init: Option<u16>,
+    contiguous: bool,
+    /// Start at the first keyframe, not the newest: the reader was here before the stream was.
+    from_first: bool,
+    paused: bool,
+    slow: bool,
+    /// When to look again without an input.
+    wake_at: Timestamp,
+    delivered: u64,
+    pub(crate) skips: SkipCounts,
+}
+
+enum Frame {
+    Whole { end: u64 },
+    Lacks { seq: u64 },
+    /// The cursor is within a frame whose start was skipped.
+    Torn,
+}
+
+impl Sink {
+    /// `fresh`: nothing of the stream is there yet.
+    pub(crate) fn new(id: SinkId, policy: Policy, credit: usize, fresh: bool) -> Self {
+        Self {
+            id,
+            policy,
+            credit: i64::try_from(credit).unwrap_or(i64::MAX),
+            wait: Wait::Start,
+            cursor: None,
+            released: 0,
+            checked: 0,
+            init: None,
+            contiguous: false,
+            from_first: fresh,
+            paused: false,
+            slow: false,
+            wake_at: Timestamp::NEVER,
+            delivered: 0,
+            skips: SkipCounts::default(),
+        }
+    }
+
+    pub(crate) fn add_credit(&mut self, bytes: usize) {
+        self.credit = self.credit.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether a chunk that just came may let this sink go on.
+    pub(crate) const fn awaits(&self, seq: u64) -> bool {
+        match self.wait {
+            Wait::Start => true,
+            Wait::Chunk { seq: missing, overdue, .. } => {
+                seq == missing || overdue || (seq > missing && self.is_unarmed())
+            }
+            Wait::Credit | Wait::Init | Wait::End => false,
+        }
+    }
+
+    pub(crate) const fn wake_at(&self) -> Timestamp {
+        self.wake_at
+    }
+
+    pub(crate) const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    pub(crate) const fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// The lowest chunk that must not be dropped for age.
+    pub(crate) const fn pin(&self) -> u64 {
+        match (self.policy, self.cursor) {
+            (Policy::KeepAll, Some(cursor)) => cursor,
+            (Policy::KeepAll | Policy::Live { .. }, _) => u64::MAX,
+        }
+    }
+
+    /// Delivers all that can be delivered.
+    pub(crate) fn pump<P: Payload>(
+        &mut self,
+        view: &View<'_, P>,
+        out: &mut Outbox<P>,
+        now: Timestamp,
+    ) {
+        self.wake_at = Timestamp::NEVER;
+        while self.step(view, out, now) {}
+    }
+
+    /// The source paused or resumed.
+    pub(crate) fn set_paused<P>(&mut self, paused: bool, out: &mut Outbox<P>) {
+        if self.paused != paused && self.cursor.is_some() {
+            self.paused = paused;
+            self.emit(if paused { Delivery::Paused } else { Delivery::Resumed }, out);
+        }
+    }
+
+    /// The stream ends here, whatever was still to come.
+    pub(crate) fn end<P>(&mut self, reason: EndReason, out: &mut Outbox<P>) {
+        if self.wait != Wait::End {
+            self.wait = Wait::End;
+            self.emit(Delivery::Ended(reason), out);
+        }
+    }
+
+    /// The source restarted. A `KeepAll` reader first gets what is there of the old epoch, even
+    /// beyond its credit: the ring that holds it goes.
+    pub(crate) fn restart<P: Payload>(
+        &mut self,
+        view: &View<'_, P>,
+        epoch: u64,
+        out: &mut Outbox<P>,
+        now: Timestamp,
+    ) {
+        if self.policy == Policy::KeepAll && self.cursor.is_some() {
+            let credit = self.credit;
+            self.credit = i64::MAX / 2;
+            self.pump(view, out, now);
+            self.credit = credit - (i64::MAX / 2 - self.credit);
+        }
+        let end = view.ring.end().unwrap_or(0);
+        if let Some(cursor) = self.cursor
+            && self.wait != Wait::End
+            && cursor < end
+        {
+            self.skip(cursor, end, SkipCause::EpochOver, out);
+        }
+        if self.cursor.is_some() {
+            self.emit(Delivery::NewEpoch { epoch }, out);
+        }
+        let renewed = Self::new(self.id, self.policy, 0, true);
+        *self = Self {
+            credit: self.credit,
+            delivered: self.delivered,
+            skips: self.skips,
+            ..renewed
+        };
+    }
+
+    fn step<P: Payload>(
+        &mut self,
+        view: &View<'_, P>,
+        out: &mut Outbox<P>,
+        now: Timestamp,
+    ) -> bool {
+        if self.wait == Wait::End {
+            return false;
+        }
+        let Some(cursor) = self.cursor else { return self.begin(view) };
+        if cursor < self.released {
+            return self.deliver(cursor, view, out);
+        }
+        if self.credit <= 0 {
+            self.wait = Wait::Credit;
+            self.slow = true;
+            return false;
+        }
+        match self.frame_at(cursor, view) {
+            Frame::Whole { end } => self.release(cursor, end, view, out, now),
+            Frame::Lacks { seq } => self.lack(cursor, seq, view, out, now),
+            Frame::Torn => match next_frame(view, cursor + 1) {
+                Some(next) => {
+                    self.skip(cursor, next, SkipCause::Lost, out);
+                    true
+                }
+                None => self.await_chunk(view.ring.end().unwrap_or(cursor + 1), now),
+            },
+        }
+    }
+
+    /// Finds the keyframe to start at.
+    fn begin<P: Payload>(&mut self, view: &View<'_, P>) -> bool {
+        self.wait = Wait::Start;
+        let Some(base) = view.base else { return false };
+        let start = if self.from_first && self.policy == Policy::KeepAll {
+            first_keyframe(view, base)
+        } else {
+            let fits = |seq: &u64| *seq >= base && has_init(view, *seq);
+            view.ring.keyframes().iter().rev().copied().find(fits)
+        };
+        let Some(start) = start else { return false };
+        self.cursor = Some(start);
+        self.released = start;
+        self.checked = start;
+        true
+    }
+
+    fn deliver<P: Payload>(
+        &mut self,
+        cursor: u64,
+        view: &View<'_, P>,
+        out: &mut Outbox<P>,
+    ) -> bool {
+        let Some(held) = view.ring.get(cursor) else {
+            // A frame is delivered in one go, so this is out of reach; the frame ends here.
+            self.released = cursor;
+            return true;
+        };
+        let chunk = held.chunk.clone();
+        let flags = chunk.header().flags;
+        if self.paused && !view.paused && !flags.contains(ChunkFlags::PAUSE) {
+            self.set_paused(false, out);
+        }
+        self.credit -= i64::try_from(chunk.wire_len()).unwrap_or(i64::MAX);
+        self.cursor = Some(cursor + 1);
+        self.delivered += 1;
+        self.emit(Delivery::Chunk(chunk), out);
+        if flags.contains(ChunkFlags::PAUSE) {
+            self.set_paused(true, out);
+        }
+        if flags.contains(ChunkFlags::END) {
+            self.end(EndReason::Ended, out);
+        }
+        true
+    }
+
+    /// A whole frame is there: clears it, unless it is too late to be worth showing.
+    fn release<P: Payload>(
+        &mut self,
+        cursor: u64,
+        end: u64,
+        view: &View<'_, P>,
+        out: &mut Outbox<P>,
+        now: Timestamp,
+    ) -> bool {
+        if let Policy::Live { lag } = self.policy
+            && due(view, cursor, lag) < now
+            && let Some(next) = self.better_keyframe(cursor, lag, view, now)
+        {
+            let cause = if self.slow { SkipCause::SlowReader } else { SkipCause::Deadline };
+            self.skip(cursor, next, cause, out);
+            return true;
+        }
+        let Some(version) = view.ring.get(cursor).map(|held| held.chunk.header().init_version)
+        else {
+            return false;
+        };
+        if self.init != Some(version) && !self.contiguous {
+            let Some(init) = view.inits.get(&version) else {
+                self.wait = Wait::Init;
+                return false;
+            };
+            self.emit(Delivery::Init(init.clone()), out);
+        }
+        // A reader that saw every chunk got the new headers in band.
+        self.init = Some(version);
+        self.contiguous = true;
+        self.slow = false;
+        self.released = end;
+        true
+    }
+
+    /// A chunk of the frame at the cursor is not there.
+    fn lack<P: Payload>(
+        &mut self,
+        cursor: u64,
+        seq: u64,
+        view: &View<'_, P>,
+        out: &mut Outbox<P>,
+        now: Timestamp,
+    ) -> bool {
+        let gone = if cursor < view.ring.floor() {
+            Some(if self.slow { SkipCause::SlowReader } else { SkipCause::Overwritten })
+        } else if seq < view.settled {
+            Some(SkipCause::Lost)
+        } else {
+            None
+        };
+        let later = view.ring.next_held(seq + 1);
+        let (next, cause) = match (self.policy, gone) {
+            (Policy::KeepAll, Some(cause)) => (next_frame(view, seq + 1), cause),
+            (Policy::Live { lag }, Some(cause)) => {
+                (self.better_keyframe(cursor, lag, view, now), cause)
+            }
+            (Policy::KeepAll, None) => {
+                let since = self.waiting_since(seq, now);
+                if later.is_none() {
+                    return self.await_chunk(seq, now);
+                }
+                if now.since(since) < view.give_up {
+                    self.wake_at = since + view.give_up;
+                    self.wait = Wait::Chunk { seq, since, overdue: false };
+                    return false;
+                }
+                (next_frame(view, seq + 1), SkipCause::Lost)
+            }
+            (Policy::Live { lag }, None) => {
+                let Some(later) = later else { return self.await_chunk(seq, now) };
+                let due = due(view, later, lag);
+                if now < due {
+                    self.wake_at = due;
+                    self.wait = Wait::Chunk { seq, since: now, overdue: false };
+                    return false;
+                }
+                (self.better_keyframe(cursor, lag, view, now), SkipCause::Deadline)
+            }
+        };
+        let Some(next) = next else {
+            let since = self.waiting_since(seq, now);
+            self.wait = Wait::Chunk { seq, since, overdue: true };
+            return false;
+        };
+        self.skip(cursor, next, cause, out);
+        true
+    }
+
+    /// Nothing behind `seq` came yet, so nobody can say that it is late.
+    fn await_chunk(&mut self, seq: u64, now: Timestamp) -> bool {
+        let since = self.waiting_since(seq, now);
+        self.wait = Wait::Chunk { seq, since, overdue: false };
+        false
+    }
+
+    fn skip<P>(&mut self, from: u64, next: u64, cause: SkipCause, out: &mut Outbox<P>) {
+        self.skips.count(cause, next - from);
+        self.emit(Delivery::Skipped { from_seq: from, to_seq: next - 1, cause }, out);
+        self.cursor = Some(next);
+        self.released = next;
+        self.checked = next;
+        self.contiguous = false;
+    }
+
+    fn emit<P>(&self, item: Delivery<P>, out: &mut Outbox<P>) {
+        out.push_back(RelayOutput::Deliver { sink: self.id, item });
+    }
+
+    fn frame_at<P: Payload>(&mut self, cursor: u64, view: &View<'_, P>) -> Frame {
+        let Some(first) = view.ring.get(cursor) else { return Frame::Lacks { seq: cursor } };
+        let header = first.chunk.header();
+        if header.fragment != 0 {
+            return Frame::Torn;
+        }
+        let end = cursor + u64::from(header.fragments);
+        self.checked = self.checked.max(cursor + 1);
+        while self.checked < end {
+            if view.ring.get(self.checked).is_none() {
+                return Frame::Lacks { seq: self.checked };
+            }
+            self.checked += 1;
+        }
+        Frame::Whole { end }
+    }
+
+    /// The first whole keyframe behind `cursor` that isn't late itself; else the newest.
+    fn better_keyframe<P: Payload>(
+        &self,
+        cursor: u64,
+        lag: Duration,
+        view: &View<'_, P>,
+        now: Timestamp,
+    ) -> Option<u64> {
+        let keyframes = view.ring.keyframes();
+        let from = keyframes.partition_point(|&seq| seq <= cursor);
+        let usable = |seq: &u64| {
+            is_whole(view, *seq) && (self.init_is(view, *seq) || has_init(view, *seq))
+        };
+        let mut newest = None;
+        for seq in keyframes.range(from..).copied().filter(usable) {
+            newest = Some(seq);
+            if due(view, seq, lag) >= now {
+                break;
+            }
+        }
+        newest
+    }
+
+    fn init_is<P: Payload>(&self, view: &View<'_, P>, seq: u64) -> bool {
+        let version = view.ring.get(seq).map(|held| held.chunk.header().init_version);
+        version.is_some() && version == self.init
+    }
+
+    const fn is_unarmed(&self) -> bool {
+        self.wake_at.as_micros() == Timestamp::NEVER.as_micros()
+    }
+
+    fn waiting_since(&self, seq: u64, now: Timestamp) -> Timestamp {
+        match self.wait {
+            Wait::Chunk { seq: waited, since, .. } if waited == seq => since,
+            Wait::Start | Wait::Chunk { .. } | Wait::Credit | Wait::Init | Wait::End => now,
+        }
+    }
+}
+
+fn due<P: Payload>(view: &View<'_, P>, seq: u64, lag: Duration) -> Timestamp {
+    let time_ms = view.ring.get(seq).map(|held| held.chunk.header().time_ms);
+    time_ms.map_or(Timestamp::NEVER, |time_ms| view.anchor.due(time_ms, lag))
+}
+
+fn has_init<P: Payload>(view: &View<'_, P>, seq: u64) -> bool {
+    let held = view.ring.get(seq);
+    held.is_some_and(|held| view.inits.contains_key(&held.chunk.header().init_version))
+}
+
+fn is_whole<P: Payload>(view: &View<'_, P>, seq: u64) -> bool {
+    view.ring.get(seq).is_some_and(|held| {
+        let header = held.chunk.header();
+        let rest = seq + 1..seq + u64::from(header.fragments);
+        header.fragment == 0 && rest.into_iter().all(|seq| view.ring.get(seq).is_some())
+    })
+}
+
+/// The first chunk from `seq` on that starts a frame, if everything before it that is held can be
+/// passed over.
+fn next_frame<P: Payload>(view: &View<'_, P>, seq: u64) -> Option<u64> {
+    let mut at = view.ring.next_held(seq)?;
+    loop {
+        if view.ring.get(at)?.chunk.header().fragment == 0 {
+            return Some(at);
+        }
+        at = view.ring.next_held(at + 1)?;
+    }
+}
+
+/// The first keyframe from `base` on; `None` while an earlier one may still come.
+fn first_keyframe<P: Payload>(view: &View<'_, P>, base: u64) -> Option<u64> {
+    let mut at = base.max(view.ring.floor());
+    let end = view.ring.end()?;
+    while at < end {
+        match view.ring.get(at) {
+            Some(held) if held.chunk.header().flags.contains(ChunkFlags::KEYFRAME) => {
+                return Some(at);
+            }
+            Some(_) => {}
+            None if at < view.settled => {}
+            None => return None,
+        }
+        at += 1;
+    }
+    None
+}

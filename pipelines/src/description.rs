@@ -130,12 +130,12 @@ impl Values {
 pub(crate) fn parse(origin: &Path, filled: &str) -> Result<gst::Pipeline, DescriptionError> {
     let mut context = gst::ParseContext::new();
     let parsed = gst::parse::launch_full(filled, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
-    if let Some(element) = context.missing_elements().into_iter().next() {
-        return Err(DescriptionError::MissingElement(element));
-    }
-    let element = parsed.map_err(|error| DescriptionError::Wrong {
-        origin: origin.to_owned(),
-        message: error.message().to_owned(),
+    let element = parsed.map_err(|error| {
+        // The list also names elements that exist and were refused a property: the kind of error decides.
+        match (error.kind::<gst::ParseError>(), context.missing_elements().into_iter().next()) {
+            (Some(gst::ParseError::NoSuchElement), Some(element)) => DescriptionError::MissingElement(element),
+            _ => DescriptionError::Wrong { origin: origin.to_owned(), message: error.message().to_owned() },
+        }
     })?;
     match element.downcast::<gst::Pipeline>() {
         Ok(pipeline) => Ok(pipeline),
@@ -269,7 +269,7 @@ mod tests {
     fn a_wrong_description_is_told_in_gstreamers_words() {
         crate::init().unwrap();
         let error = parse(Path::new("x"), "videotestsrc nosuchproperty=1 ! fakesink").unwrap_err();
-        let DescriptionError::Wrong { message, .. } = error else { panic!("another error") };
+        let DescriptionError::Wrong { message, .. } = error else { panic!("{error:?}") };
         assert!(message.contains("nosuchproperty"), "{message}");
     }
 

@@ -107,6 +107,9 @@ pub enum PlayError {
         /// GStreamer's own words.
         message: String,
     },
+    /// The bytes that were pushed first aren't an FLV stream.
+    #[error("the bytes to play aren't an FLV stream")]
+    NotFlv,
     /// The player has ended (window closed, failed, or dropped) and takes no more bytes.
     #[error("the player has ended")]
     Closed,

@@ -42,4 +42,5 @@ shelf! {
     PLAY_WINDOW_AUDIO = "play/window-audio.launch";
     PLAY_FAKE = "play/fake.launch";
     PLAY_FAKE_AUDIO = "play/fake-audio.launch";
+    PLAY_NO_AUDIO = "play/no-audio.launch";
 }

@@ -125,22 +125,25 @@ fn encode(tag: &Tag) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_flv_fail_and_close_the_input() {
-    let (_player, mut input, mut events) = Player::start(&FAKE).unwrap();
-    let noise = Bytes::from(vec![7_u8; 64 * 1024]);
-    let refused = async {
-        loop {
-            if let Err(error) = input.push(noise.clone()).await {
-                return error;
-            }
-            tokio::task::yield_now().await;
+async fn bytes_that_are_not_flv_are_refused_however_they_are_cut() {
+    let (_player, mut input, _events) = Player::start(&FAKE).unwrap();
+    input.push(Bytes::from_static(b"F")).await.unwrap();
+    let error = input.push(Bytes::from_static(b"AST forward")).await.unwrap_err();
+    assert!(matches!(error, PlayError::NotFlv), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_player_makes_the_input_wait_and_bounds_what_waits() {
+    // A stream of script tags only: nothing is ever shown, everything is read.
+    let script = encode(&Tag { kind: 18, time_ms: 0, body: vec![0; 1_000_000] });
+    let (_player, mut input, _events) = Player::start(&FAKE).unwrap();
+    input.push(Bytes::from_static(b"FLV\x01\x05\0\0\0\x09\0\0\0\0")).await.unwrap();
+    let push_all = async {
+        for _ in 0..20 {
+            input.push(Bytes::from(script.clone())).await.unwrap();
         }
     };
-    let error = tokio::time::timeout(common::DEADLINE, refused).await.unwrap();
-    assert!(matches!(error, PlayError::Closed), "{error}");
-    let last = next(&mut events).await;
-    assert!(matches!(last, Some(PlayerEvent::Failed(_))), "{last:?}");
-    assert_eq!(next(&mut events).await, None);
+    tokio::time::timeout(common::DEADLINE, push_all).await.unwrap();
 }
 
 #[tokio::test]

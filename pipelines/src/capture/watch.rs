@@ -156,6 +156,11 @@ impl Watch {
             match bus::next(&self.running.bus, draining.then_some(DRAIN_MAX)) {
                 Notice::End => return Outcome::End,
                 Notice::Silence if draining => return Outcome::End,
+                Notice::Fault(fault) if draining => {
+                    // Sources that read ahead stumble over the end that is put in their way.
+                    tracing::debug!(message = %fault.message, "a capture stumbled while it was stopped");
+                    return Outcome::End;
+                }
                 Notice::Fault(fault) => return Outcome::Fault(fault),
                 Notice::Warning(warning) => {
                     if !self.outlet.offer(CaptureEvent::Warning(warning)) {

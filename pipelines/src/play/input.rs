@@ -17,11 +17,16 @@ const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Larger pieces are cut, so that each fits the bound.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
+/// What every FLV byte stream begins with; the demuxer would skip anything else without a word.
+const FLV_MAGIC: &[u8] = b"FLV";
+
 /// Takes the FLV byte stream of a [`super::Player`]. Dropping it ends the stream, as [`PlayerInput::end`].
 #[derive(Debug)]
 pub struct PlayerInput {
     source: gst_app::AppSrc,
     room: Arc<Semaphore>,
+    /// How many of the first bytes were looked at.
+    magic_seen: usize,
 }
 
 impl PlayerInput {
@@ -31,8 +36,15 @@ impl PlayerInput {
     /// Not cancel-safe: when the future is dropped, a leading part of `flv` may have been taken.
     ///
     /// # Errors
-    /// [`PlayError::Closed`] when the player has ended.
+    /// [`PlayError::Closed`] when the player has ended, [`PlayError::NotFlv`] when the stream doesn't begin
+    /// with `FLV` (nothing of this piece is taken).
     pub async fn push(&mut self, mut flv: Bytes) -> Result<(), PlayError> {
+        let rest = FLV_MAGIC.get(self.magic_seen..).unwrap_or_default();
+        let look = rest.len().min(flv.len());
+        if flv[..look] != rest[..look] {
+            return Err(PlayError::NotFlv);
+        }
+        self.magic_seen += look;
         while !flv.is_empty() {
             let piece = flv.split_to(flv.len().min(PIECE_BYTES_MAX));
             let bytes = u32::try_from(piece.len()).expect("a piece is at most PIECE_BYTES_MAX");
@@ -81,5 +93,5 @@ pub(crate) fn attach(pipeline: &gst::Pipeline) -> Result<(PlayerInput, Arc<Semap
         }
         gst::PadProbeReturn::Ok
     });
-    Ok((PlayerInput { source, room: Arc::clone(&room) }, room))
+    Ok((PlayerInput { source, room: Arc::clone(&room), magic_seen: 0 }, room))
 }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use gstreamer as gst;
+use gst::prelude::*;
 
 use super::{PlaySink, PlaySpec};
 use crate::description::{self, Description, Values};
@@ -49,7 +50,7 @@ impl Plan {
             values.word("aac_decoder", first_installed(AAC_DECODERS)?);
             values.fragment("audio", audio)?;
         } else {
-            values.word("audio", "");
+            values.fragment("audio", shelf::PLAY_NO_AUDIO)?;
         }
         let description = Description::shipped(shipped);
         let text = description.fill(&values)?;
@@ -61,7 +62,24 @@ impl Plan {
     /// # Errors
     /// When an element is missing.
     pub(crate) fn pipeline(&self) -> Result<gst::Pipeline, PlayError> {
-        Ok(description::parse(&self.origin, &self.text)?)
+        let pipeline = description::parse(&self.origin, &self.text)?;
+        pipeline.connect_deep_element_added(|_, _, element| prepare_sink(element));
+        pipeline.iterate_recurse().into_iter().flatten().for_each(|element| prepare_sink(&element));
+        Ok(pipeline)
+    }
+}
+
+/// A sink usually holds the whole pipeline back until it has its first frame; the sink of a track that
+/// this stream doesn't have would do so for ever. And a sink that gets the past of a joined stream usually
+/// tells the decoder to skip ahead by twice its lateness, into pictures that are still to come.
+fn prepare_sink(element: &gst::Element) {
+    if !element.element_flags().contains(gst::ElementFlags::SINK) {
+        return;
+    }
+    for property in ["async", "qos"] {
+        if element.find_property(property).is_some() {
+            element.set_property(property, false);
+        }
     }
 }
 

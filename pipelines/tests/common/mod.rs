@@ -1,5 +1,4 @@
 //! What the tests of this crate share: a small FLV reader, temporary files, waiting with a deadline.
-#![expect(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -15,9 +15,10 @@ mod byte_reader;
 pub mod cert;
 pub mod chunk;
 pub mod cutter;
-#[cfg(test)]
-pub(crate) mod fixtures;
 pub mod flv;
 pub mod frame;
 pub mod init;
 pub mod normalize;
+
+#[cfg(test)]
+pub(crate) mod fixtures;

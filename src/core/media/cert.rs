@@ -307,3 +307,77 @@ pub enum CertError {
     #[error("the certificate's signature is not the source's")]
     Signature,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::fixtures::{cert, stream};
+
+    fn wire(cert: &SignedCert) -> BytesMut {
+        let mut out = BytesMut::new();
+        cert.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn every_changed_bit_of_a_certificate_is_noticed() {
+        let bytes = wire(&cert());
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let verdict = SignedCert::decode(&changed).and_then(|cert| cert.verify(&stream()));
+            assert!(verdict.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_any_wrong_length_is_refused() {
+        let bytes = wire(&cert());
+        for len in 0..bytes.len() {
+            assert_eq!(SignedCert::decode(&bytes[..len]), Err(CertError::Truncated), "{len}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(SignedCert::decode(&longer), Err(CertError::TooLong));
+        assert_eq!(SignedCert::decode(&[0; 2_000]), Err(CertError::TooLong));
+    }
+
+    #[test]
+    fn the_longest_name_fits() {
+        let name = StreamName::new("\u{1f3a5}".repeat(128)).unwrap();
+        let signer = SourceSigner::from_seed(&[1; 32]);
+        let long = signer.certify(EpochCert { name, ..cert().cert });
+        assert_eq!(wire(&long).len(), 667);
+        assert_eq!(long.wire_len(), 667);
+        assert_eq!(SignedCert::decode(&wire(&long)), Ok(long));
+    }
+
+    #[test]
+    fn only_lawful_stripe_counts_and_rates_are_read() {
+        let signer = SourceSigner::from_seed(&[1; 32]);
+        let read = |k, bps| {
+            let rate = Bitrate::from_bps(bps);
+            let made = signer.certify(EpochCert { k, rate, ..cert().cert });
+            SignedCert::decode(&wire(&made)).map(|_| ())
+        };
+        for k in 0..=u8::MAX {
+            let lawful = [1, 2, 4, 8, 16].contains(&k);
+            assert_eq!(read(k, 1), if lawful { Ok(()) } else { Err(CertError::Stripes) });
+        }
+        assert_eq!(read(1, 0), Err(CertError::Rate));
+        assert_eq!(read(1, u64::MAX), Err(CertError::Rate));
+    }
+
+    #[test]
+    fn nobody_can_certify_for_another_source() {
+        let thief = SourceSigner::from_seed(&[9; 32]);
+        let mut forged = thief.certify(cert().cert);
+        assert_eq!(forged.verify(&stream()), Err(CertError::Stream));
+        forged.cert.source = cert().cert.source;
+        assert_eq!(forged.verify(&stream()), Err(CertError::Signature));
+    }
+
+    #[test]
+    fn a_signer_does_not_print_its_secret() {
+        assert_eq!(format!("{:?}", ChunkSigner::from_seed(&[7; 32])), "ChunkSigner { .. }");
+    }
+}

@@ -350,3 +350,110 @@ impl fmt::Debug for WireChunk {
         f.debug_struct("WireChunk").field("header", &self.header).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::media::fixtures::{chunk, chunk_signer, header, stream};
+
+    #[test]
+    fn every_changed_bit_of_a_chunk_is_noticed() {
+        let key = chunk_signer().verifying_key();
+        let frame = chunk().frame().clone();
+        for bit in 0..frame.len() * 8 {
+            let mut bytes = frame.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let verdict =
+                WireChunk::parse(bytes.into()).and_then(|chunk| chunk.verify(&stream(), &key));
+            assert!(verdict.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_of_another_stream_or_key_does_not_verify() {
+        let key = chunk_signer().verifying_key();
+        let other = ChunkSigner::from_seed(&[9; 32]).verifying_key();
+        assert_eq!(chunk().verify(&stream(), &key), Ok(()));
+        assert_eq!(chunk().verify(&StreamId([0; 32]), &key), Err(ChunkError::Signature));
+        assert_eq!(chunk().verify(&stream(), &other), Err(ChunkError::Signature));
+    }
+
+    #[test]
+    fn a_frame_of_any_wrong_length_is_refused() {
+        let frame = chunk().frame().clone();
+        for len in 0..frame.len() {
+            assert!(WireChunk::parse(frame.slice(..len)).is_err(), "{len} bytes");
+        }
+        assert_eq!(
+            WireChunk::parse([&frame[..], &[0]].concat().into()),
+            Err(ChunkError::Length),
+            "a byte too many"
+        );
+    }
+
+    #[test]
+    fn fields_out_of_range_are_refused_by_name() {
+        let refused = |change: fn(&mut ChunkHeader)| {
+            let mut header = header();
+            change(&mut header);
+            let mut wire = [0; ChunkHeader::WIRE_LEN];
+            header.encode(&mut wire);
+            ChunkHeader::decode(&wire).unwrap_err()
+        };
+        assert_eq!(refused(|h| h.stripe = 16), ChunkError::Stripe);
+        assert_eq!(refused(|h| h.fragment = 1), ChunkError::Fragment);
+        assert_eq!(refused(|h| h.fragments = 0), ChunkError::Fragment);
+        assert_eq!(refused(|h| h.init_version = 0), ChunkError::InitVersion);
+        assert_eq!(refused(|h| h.payload_len = 16_385), ChunkError::PayloadLength);
+        let too_long = [0; CHUNK_PAYLOAD_MAX + 1];
+        let sealed = WireChunk::seal(&stream(), header(), &too_long, &chunk_signer());
+        assert_eq!(sealed, Err(ChunkError::PayloadLength));
+    }
+
+    #[test]
+    fn a_payload_shares_the_memory_of_its_frame() {
+        let frame = chunk().frame().clone();
+        let parsed = WireChunk::parse(frame.clone()).unwrap();
+        assert_eq!(parsed.frame().as_ptr(), frame.as_ptr());
+        assert_eq!(parsed.payload().as_ptr(), frame[CHUNK_OVERHEAD..].as_ptr());
+        assert_eq!(parsed.payload(), &b"opaque media bytes"[..]);
+    }
+
+    prop_compose! {
+        fn any_header()(
+            (epoch, seq, stripe_seq, time_ms) in any::<(u64, u64, u64, u64)>(),
+            stripe in 0..STRIPES_MAX,
+            (flags, key_id) in any::<(u8, u8)>(),
+            fragments in 1..=u16::MAX,
+            place in any::<u16>(),
+            init_version in 1..=u16::MAX,
+        ) -> ChunkHeader {
+            let fragment = place % fragments;
+            let flags = ChunkFlags(flags);
+            ChunkHeader {
+                epoch, seq, stripe, stripe_seq, time_ms, flags, fragment, fragments,
+                init_version, key_id, payload_len: 0,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_sealed_chunk_is_read_as_it_was_and_verifies(
+            header in any_header(),
+            payload in proptest::collection::vec(any::<u8>(), 0..3_000),
+        ) {
+            let sealed = WireChunk::seal(&stream(), header, &payload, &chunk_signer()).unwrap();
+            let read = WireChunk::parse(sealed.frame().clone()).unwrap();
+            prop_assert_eq!(&read, &sealed);
+            prop_assert_eq!(read.payload(), &payload[..]);
+            let payload_len = u16::try_from(payload.len()).unwrap();
+            prop_assert_eq!(*read.header(), ChunkHeader { payload_len, ..header });
+            prop_assert_eq!(read.verify(&stream(), &chunk_signer().verifying_key()), Ok(()));
+        }
+    }
+}

@@ -17,28 +17,24 @@
 
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod striper;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
+use self::striper::Striper;
+pub use self::striper::{TARGET_BYTES_MIN, stripes_for, target_bytes};
 use super::{
     amf,
-    chunk::{CHUNK_OVERHEAD, CHUNK_PAYLOAD_MAX, ChunkFlags, ChunkHeader},
+    chunk::{CHUNK_OVERHEAD, ChunkFlags, ChunkHeader},
     flv::{HeaderClass, HeaderSlot, Tag, TagKind, Tracks, write_header},
     init::{INIT_BYTES_MAX, InitSegment},
     normalize::MediaTag,
 };
-use crate::{
-    ids::{STRIPES_MAX, Stripe},
-    units::Bitrate,
-};
+use crate::units::Bitrate;
 
-/// Smallest chunk target: about one packet on the wire.
-pub const TARGET_BYTES_MIN: usize = 1_200;
-/// Chunks a second that each stripe should get, so that its silence is noticed within a fraction
-/// of a second: the target is a stripe's rate over this, in bytes.
-const CHUNKS_PER_SECOND: u64 = 10;
 /// Sound alone is bundled until it lasts this long: two AAC or Opus frames.
 const AUDIO_BUNDLE_MS: u64 = 40;
 /// Beside a picture, sound waits this long for the next frame to travel with.
@@ -50,34 +46,13 @@ const PENDING_BYTES_MAX: usize = 1_024 * 1_024;
 /// After this much sound without a picture, decoding may start at the sound.
 const PICTURE_GONE_MS: u64 = 5_000;
 
-/// The number of stripes for a stream of `rate`: each should carry about 250 to 400
-/// kbit/s, enough for ten chunks a second and little enough for small uplinks to give.
-#[must_use]
-pub fn stripes_for(rate: Bitrate) -> u8 {
-    match rate.as_bps() / 1_000 {
-        0..500 => 1,
-        500..900 => 2,
-        900..1_800 => 4,
-        1_800..3_800 => 8,
-        _ => 16,
-    }
-}
-
-/// Payload that a chunk aims at: what a stripe carries in a tenth of a second, in bytes, within
-/// [`TARGET_BYTES_MIN`] and [`CHUNK_PAYLOAD_MAX`].
-#[must_use]
-pub fn target_bytes(rate: Bitrate, k: u8) -> usize {
-    let per_second = u64::from(k.max(1)).saturating_mul(8 * CHUNKS_PER_SECOND);
-    let bytes = rate.as_bps().checked_div(per_second).unwrap_or(0);
-    usize::try_from(bytes).unwrap_or(usize::MAX).clamp(TARGET_BYTES_MIN, CHUNK_PAYLOAD_MAX)
-}
-
 /// A chunk without its signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CutChunk {
     /// Its header, complete.
     pub header: ChunkHeader,
-    /// A slice of the FLV byte stream, at most [`CHUNK_PAYLOAD_MAX`] bytes.
+    /// A slice of the FLV byte stream, at most
+    /// [`CHUNK_PAYLOAD_MAX`](super::chunk::CHUNK_PAYLOAD_MAX) bytes.
     pub payload: Bytes,
 }
 
@@ -110,13 +85,6 @@ pub struct CutterStats {
     pub overdue: u64,
     /// Headers that would have made the init segment too long, or its version overflow.
     pub refused_headers: u64,
-}
-
-/// One stripe's share so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct StripeShare {
-    next_seq: u64,
-    bytes: u64,
 }
 
 /// Tags that wait to become a unit.
@@ -152,7 +120,7 @@ impl Pending {
 pub struct Cutter {
     epoch: u64,
     target: usize,
-    stripes: Vec<StripeShare>,
+    striper: Striper,
     next_seq: u64,
     newest_ms: u64,
     /// 0 = nothing was cut yet.
@@ -178,11 +146,10 @@ impl Cutter {
     /// (its FLV file header), all false if it says nothing.
     #[must_use]
     pub fn new(epoch: u64, k: u8, rate: Bitrate, announced: Tracks) -> Self {
-        let k = k.clamp(1, STRIPES_MAX);
         Self {
             epoch,
             target: target_bytes(rate, k),
-            stripes: vec![StripeShare::default(); usize::from(k)],
+            striper: Striper::new(k),
             next_seq: 0,
             newest_ms: 0,
             version: 0,
@@ -436,14 +403,13 @@ impl Cutter {
     }
 
     fn emit_chunk(&mut self, payload: Bytes, flags: ChunkFlags, fragment: usize, fragments: usize) {
-        let stripe = self.lightest_stripe();
         let wire_len = payload.len().saturating_add(CHUNK_OVERHEAD);
-        let Some(share) = self.stripes.get_mut(usize::from(stripe)) else { return };
+        let (stripe, stripe_seq) = self.striper.assign(wire_len);
         let header = ChunkHeader {
             epoch: self.epoch,
             seq: self.next_seq,
             stripe,
-            stripe_seq: share.next_seq,
+            stripe_seq,
             time_ms: self.newest_ms,
             flags,
             fragment: u16::try_from(fragment).unwrap_or(u16::MAX),
@@ -452,16 +418,8 @@ impl Cutter {
             key_id: 0,
             payload_len: u16::try_from(payload.len()).unwrap_or(u16::MAX),
         };
-        share.next_seq = share.next_seq.saturating_add(1);
-        share.bytes = share.bytes.saturating_add(u64::try_from(wire_len).unwrap_or(u64::MAX));
         self.next_seq = self.next_seq.saturating_add(1);
         self.output.push_back(Cut::Chunk(CutChunk { header, payload }));
-    }
-
-    /// The stripe with the fewest bytes so far, the lowest among equals.
-    fn lightest_stripe(&self) -> Stripe {
-        let lightest = self.stripes.iter().enumerate().min_by_key(|(_, share)| share.bytes);
-        lightest.and_then(|(at, _)| Stripe::try_from(at).ok()).unwrap_or(0)
     }
 }
 

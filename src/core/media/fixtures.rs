@@ -2,8 +2,11 @@
 //!
 //! Owns the values behind the fixtures and the tests that compare. A wire format that changes
 //! breaks them, and needs a new protocol name; a new format adds files. `ASTRAL_FIXTURES=write`
-//! writes the files instead of comparing them. Compiled for tests alone.
+//! writes the files instead of comparing them.
 
+// The whole module is compiled for tests alone; said here too for the check of the core's purity,
+// which reads each file by itself.
+#[cfg(test)]
 use std::{fs, path::PathBuf};
 
 use bytes::{Bytes, BytesMut};

@@ -273,3 +273,131 @@ impl TagHead {
         Some(Self { kind, body_len, timestamp_ms })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::media::fixtures::{flv_file, tag};
+
+    fn read(pieces: &[&[u8]]) -> Vec<Result<Tag, FlvError>> {
+        let mut reader = TagReader::default();
+        let mut read = Vec::new();
+        for piece in pieces {
+            reader.push(piece);
+            read.extend(std::iter::from_fn(|| reader.next()));
+        }
+        read
+    }
+
+    fn file(tags: &[Tag]) -> BytesMut {
+        let mut out = BytesMut::from(&write_header(true, true)[..]);
+        tags.iter().for_each(|tag| tag.write(&mut out));
+        out
+    }
+
+    #[test]
+    fn a_file_is_read_and_written_byte_for_byte() {
+        let tags: Vec<_> = read(&[&flv_file()]).into_iter().map(Result::unwrap).collect();
+        assert_eq!(tags.len(), 12);
+        assert_eq!(file(&tags), flv_file());
+    }
+
+    #[test]
+    fn a_tag_leaves_as_soon_as_its_body_is_whole() {
+        let one = tag(TagKind::Audio, 20, b"\xaf\x01x");
+        let bytes = file(std::slice::from_ref(&one));
+        let whole = bytes.len() - TAG_TRAILER_LEN;
+        assert!(read(&[&bytes[..whole - 1]]).is_empty());
+        assert_eq!(read(&[&bytes[..whole]]), [Ok(one)]);
+    }
+
+    #[test]
+    fn all_thirty_two_bits_of_a_time_stamp_survive() {
+        for ms in [0, 0xff_ffff, 0x100_0000, 0x1234_5678, u32::MAX] {
+            let one = tag(TagKind::Video, ms, b"\x27\x01\x00\x00\x00x");
+            assert_eq!(read(&[&file(std::slice::from_ref(&one))]), [Ok(one)], "{ms:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_flv_is_refused_at_its_first_wrong_byte() {
+        assert_eq!(read(&[b"FLX"]), [Err(FlvError::NotFlv)]);
+        assert_eq!(read(&[b"FLV\x02"]), [Err(FlvError::NotFlv)]);
+        assert_eq!(read(&[b"FLV"]), []);
+        let long = b"FLV\x01\x05\xff\xff\xff\xff";
+        assert_eq!(read(&[long]), [Err(FlvError::HeaderLength { claimed: u32::MAX })]);
+    }
+
+    #[test]
+    fn a_tag_beyond_the_limit_is_an_error_and_unknown_kinds_are_skipped() {
+        let mut unknown = tag(TagKind::Audio, 0, b"abc");
+        let known = tag(TagKind::Audio, 7, b"\xaf\x01x");
+        unknown.timestamp_ms = 5;
+        let mut bytes = file(&[unknown, known.clone()]);
+        bytes[FILE_HEADER_LEN] = 15;
+        assert_eq!(read(&[&bytes]), [Ok(known.clone())]);
+
+        let mut huge = file(&[known]);
+        huge[FILE_HEADER_LEN + 1] = 0x40;
+        let claimed = TAG_BYTES_MAX + 3;
+        assert_eq!(read(&[&huge]), [Err(FlvError::TagTooLarge { claimed })]);
+    }
+
+    #[test]
+    fn a_second_file_header_begins_where_a_tag_could() {
+        let twice = [flv_file(), flv_file()].concat();
+        assert_eq!(read(&[&twice]).len(), 24);
+        assert!(read(&[&twice]).iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn tags_are_told_apart_by_their_first_bytes() {
+        use Codec::{Aac, Av1, Avc, Hevc, Mp3, Opus};
+        use HeaderClass::{AudioSequence, VideoColour, VideoSequence};
+        let video = |body: &[u8]| {
+            let tag = tag(TagKind::Video, 0, body);
+            (tag.video_codec(), tag.header_slot().map(|slot| slot.class), tag.is_keyframe())
+        };
+        assert_eq!(video(b"\x17\x00\0\0\0cfg"), (Some(Avc), Some(VideoSequence), false));
+        assert_eq!(video(b"\x17\x01\0\0\0key"), (Some(Avc), None, true));
+        assert_eq!(video(b"\x27\x01\0\0\0"), (Some(Avc), None, false));
+        assert_eq!(video(b"\x1c\x00\0\0\0cfg"), (Some(Hevc), Some(VideoSequence), false));
+        assert_eq!(video(b"\x90hvc1cfg"), (Some(Hevc), Some(VideoSequence), false));
+        assert_eq!(video(b"\x93av01key"), (Some(Av1), None, true));
+        assert_eq!(video(b"\xa3av01frame"), (Some(Av1), None, false));
+        assert_eq!(video(b"\x95av01cfg"), (Some(Av1), Some(VideoSequence), false));
+        assert_eq!(video(b"\x94hvc1colorInfo"), (Some(Hevc), Some(VideoColour), false));
+        assert_eq!(video(b"\x97\x00x\x03hvc1key"), (Some(Hevc), None, true));
+        assert_eq!(video(b"\x96\x00avc1\x05cfg"), (Some(Avc), Some(VideoSequence), false));
+        let audio = |body: &[u8]| {
+            let tag = tag(TagKind::Audio, 0, body);
+            (tag.audio_codec(), tag.header_slot().map(|slot| slot.class))
+        };
+        assert_eq!(audio(b"\xaf\x00\x11\x90"), (Some(Aac), Some(AudioSequence)));
+        assert_eq!(audio(b"\xaf\x01x"), (Some(Aac), None));
+        assert_eq!(audio(b"\x2fx"), (Some(Mp3), None));
+        assert_eq!(audio(b"\x90Opushead"), (Some(Opus), Some(AudioSequence)));
+        assert_eq!(audio(b"\x91Opusx"), (Some(Opus), None));
+        assert!(tag(TagKind::Video, 0, b"\x17\x02\0\0\0").is_end_of_sequence());
+        assert!(tag(TagKind::Video, 0, b"\x92hvc1").is_end_of_sequence());
+        assert!(tag(TagKind::Video, 0, b"\x57\x00").is_void());
+        assert!(tag(TagKind::Video, 0, b"").is_void());
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_give_the_same_tags(cuts in prop::collection::vec(1_usize..900, 1..40)) {
+            let bytes = flv_file();
+            let (mut pieces, mut rest) = (Vec::new(), &bytes[..]);
+            for cut in cuts {
+                let (head, tail) = rest.split_at(cut.min(rest.len()));
+                pieces.push(head);
+                rest = tail;
+            }
+            pieces.push(rest);
+            prop_assert_eq!(read(&pieces), read(&[&bytes]));
+        }
+    }
+}

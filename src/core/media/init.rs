@@ -167,3 +167,42 @@ pub enum InitError {
     #[error("the init segment's signature is not the source's")]
     Signature,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::fixtures::{chunk_signer, init, stream};
+
+    #[test]
+    fn every_changed_bit_of_an_init_segment_is_noticed() {
+        let mut bytes = BytesMut::new();
+        init().encode(&mut bytes);
+        let key = chunk_signer().verifying_key();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let verdict =
+                SignedInit::decode(&changed).and_then(|init| init.verify(&stream(), &key));
+            assert!(verdict.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn only_a_segment_of_lawful_length_is_sealed_or_read() {
+        let seal = |len: usize| {
+            let payload = Bytes::from(vec![0; len]);
+            let segment = InitSegment { payload, ..init().init };
+            SignedInit::seal(&stream(), segment, &chunk_signer()).map(|init| {
+                let mut out = BytesMut::new();
+                init.encode(&mut out);
+                (SignedInit::decode(&out), out.len() == init.wire_len())
+            })
+        };
+        assert!(matches!(seal(INIT_BYTES_MAX), Ok((Ok(_), true))));
+        assert_eq!(seal(INIT_BYTES_MAX + 1), Err(InitError::Length));
+        assert_eq!(seal(0), Err(InitError::Length));
+        assert_eq!(SignedInit::decode(&[1; INIT_OVERHEAD]), Err(InitError::Length));
+        assert_eq!(SignedInit::decode(&[1; INIT_OVERHEAD - 1]), Err(InitError::Truncated));
+        assert_eq!(SignedInit::decode(&[0; INIT_OVERHEAD + 1]), Err(InitError::Version));
+    }
+}

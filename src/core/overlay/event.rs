@@ -56,6 +56,11 @@ pub enum Event {
         /// Ended by its owner or expired.
         reason: RemovalReason,
     },
+    /// The first media of a stream published here was cut (said by the publisher).
+    Live {
+        /// Which stream.
+        stream: StreamId,
+    },
     /// Every stripe has a living parent and brings bytes.
     Playing {
         /// Which stream.

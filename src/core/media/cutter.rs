@@ -425,3 +425,6 @@ impl Cutter {
 
 /// Flags that all fragments of a unit have.
 const KEPT_FLAGS: u8 = ChunkFlags::INIT.0;
+
+#[cfg(test)]
+mod tests;

@@ -257,3 +257,205 @@ fn to_signed(ms: u64) -> i64 {
 fn low_32(ms: u64) -> u32 {
     u32::try_from(ms & u64::from(u32::MAX)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::media::fixtures::tag;
+
+    const KEY: &[u8] = b"\x17\x01\x00\x00\x00key";
+    const FRAME: &[u8] = b"\x27\x01\x00\x00\x00frame";
+    const SOUND: &[u8] = b"\xaf\x01sound";
+    const AVC_HEADER: &[u8] = b"\x17\x00\x00\x00\x00cfg";
+    const AAC_HEADER: &[u8] = b"\xaf\x00\x11\x90";
+
+    fn video(ms: u32) -> Tag {
+        tag(TagKind::Video, ms, FRAME)
+    }
+
+    fn audio(ms: u32) -> Tag {
+        tag(TagKind::Audio, ms, SOUND)
+    }
+
+    fn metadata(date: &[u8]) -> Tag {
+        let mut body = b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x02\x00\x05width\x00".to_vec();
+        body.extend(1280_f64.to_be_bytes());
+        body.extend(b"\x00\x0ccreationdate\x02\x00\x03");
+        body.extend(date);
+        body.extend([0, 0, 9]);
+        tag(TagKind::Script, 0, &body)
+    }
+
+    /// Times of what comes out, discontinuities marked.
+    fn times(tags: impl IntoIterator<Item = Tag>) -> Vec<(u64, bool)> {
+        let mut normalizer = Normalizer::new();
+        tags.into_iter()
+            .filter_map(|tag| normalizer.push(tag))
+            .map(|media| {
+                assert_eq!(u64::from(media.tag.timestamp_ms), media.time_ms & 0xffff_ffff);
+                (media.time_ms, media.discontinuity)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn repeated_headers_and_metadata_are_dropped_and_counted() {
+        let mut normalizer = Normalizer::new();
+        let mut passes = |tag: Tag| normalizer.push(tag).is_some();
+        assert!(passes(metadata(b"Mon")));
+        assert!(passes(tag(TagKind::Video, 0, AVC_HEADER)));
+        assert!(passes(tag(TagKind::Audio, 0, AAC_HEADER)));
+        assert!(!passes(metadata(b"Tue")), "another date alone is no other metadata");
+        assert!(!passes(tag(TagKind::Video, 9, AVC_HEADER)));
+        assert!(passes(tag(TagKind::Video, 9, b"\x17\x00\x00\x00\x00other")));
+        assert!(passes(tag(TagKind::Video, 9, AVC_HEADER)), "back again is a change");
+        assert_eq!(normalizer.stats().repeated, 2);
+    }
+
+    #[test]
+    fn the_clock_begins_at_the_first_media_tag_and_not_at_the_headers() {
+        let headers = [metadata(b"Mon"), tag(TagKind::Video, 0, AVC_HEADER)];
+        let media = [video(20_000_000), audio(20_000_012), video(20_000_033)];
+        let out = times(headers.into_iter().chain(media));
+        assert_eq!(out, [0, 0, 0, 12, 33].map(|ms| (ms, false)));
+    }
+
+    #[test]
+    fn time_stamps_that_cross_24_and_32_bits_just_go_on() {
+        for edge in [0x00ff_ffff_u32, u32::MAX] {
+            let start = edge - 100;
+            let out = times((0..10).map(|at| video(start.wrapping_add(at * 33))));
+            let expected: Vec<_> = (0..10).map(|at| (at * 33, false)).collect();
+            assert_eq!(out, expected, "across {edge:#x}");
+        }
+    }
+
+    #[test]
+    fn media_time_goes_on_beyond_32_bits() {
+        // Steps of 9 s stay below the limit of a jump: 49.7 days take half a million of them.
+        let mut normalizer = Normalizer::new();
+        let mut last = None;
+        for at in 0..500_000_u32 {
+            last = normalizer.push(video(at.wrapping_mul(9_000)));
+        }
+        let last = last.unwrap();
+        assert_eq!(last.time_ms, 499_999 * 9_000);
+        assert!(last.time_ms > u64::from(u32::MAX) && !last.discontinuity);
+    }
+
+    #[test]
+    fn an_encoder_that_restarts_goes_on_one_frame_later_with_one_mark() {
+        let before = [video(0), audio(5), video(40), audio(26), video(5_000), audio(5_010)];
+        let after = [video(0), audio(5), video(40), audio(26)];
+        let out = times(before.into_iter().chain(after));
+        let resumed = [(5_043, true), (5_048, false), (5_083, false), (5_069, false)];
+        // The last step before the restart was too long to be a frame: 40 ms is remembered.
+        let shifted = resumed.map(|(ms, mark)| (ms + 7, mark));
+        assert_eq!(out[6..], shifted);
+    }
+
+    #[test]
+    fn a_jump_ahead_is_a_mark_but_a_pause_of_one_track_is_not() {
+        let out = times([video(0), video(33), video(3_600_000), video(3_600_033)]);
+        assert_eq!(out, [(0, false), (33, false), (66, true), (99, false)]);
+
+        let sound = (0..600).map(|at| audio(at * 21));
+        let frozen = [video(0)].into_iter().chain(sound).chain([video(12_600)]);
+        assert!(times(frozen).iter().all(|(_, mark)| !mark), "the picture froze for 12 s");
+    }
+
+    #[test]
+    fn a_new_encoder_is_a_mark_even_when_its_clock_seems_to_fit() {
+        let mut normalizer = Normalizer::new();
+        let time = |normalizer: &mut Normalizer, tag| {
+            let media = normalizer.push(tag).unwrap();
+            (media.time_ms, media.discontinuity)
+        };
+        normalizer.restart();
+        assert_eq!(time(&mut normalizer, audio(900)), (0, false), "nothing was there before");
+        assert_eq!(time(&mut normalizer, video(910)), (10, false));
+        assert_eq!(time(&mut normalizer, video(943)), (43, false));
+        normalizer.restart();
+        assert_eq!(time(&mut normalizer, video(0)), (76, true));
+        assert_eq!(time(&mut normalizer, audio(10)), (86, false));
+        assert_eq!(time(&mut normalizer, video(33)), (109, false));
+    }
+
+    #[test]
+    fn a_time_stamp_that_falls_a_little_is_held() {
+        let out = times([video(1_000), video(1_040), video(1_020), video(1_080)]);
+        assert_eq!(out, [0, 40, 40, 80].map(|ms| (ms, false)));
+    }
+
+    #[test]
+    fn tracks_with_clocks_of_their_own_run_side_by_side() {
+        let out = times([
+            audio(4_873_450),
+            video(257),
+            audio(4_873_471),
+            video(290),
+            audio(4_873_492),
+            video(323),
+        ]);
+        assert_eq!(out, [0, 0, 21, 33, 42, 66].map(|ms| (ms, false)));
+    }
+
+    #[test]
+    fn sound_that_begins_before_the_picture_stays_in_step_with_it() {
+        let out = times([video(2_000), audio(1_000), audio(1_500), audio(2_021), video(2_033)]);
+        assert_eq!(out, [0, 0, 0, 21, 33].map(|ms| (ms, false)));
+    }
+
+    #[test]
+    fn tags_without_media_or_of_absurd_size_are_dropped_and_counted() {
+        let mut normalizer = Normalizer::new();
+        for body in [&b""[..], b"\x17\x02\x00\x00\x00", b"\x57\x00", b"\x92hvc1"] {
+            assert_eq!(normalizer.push(tag(TagKind::Video, 0, body)), None);
+        }
+        let huge = vec![0x17, 0, 0, 0, 0].into_iter().chain([9; 20_000]).collect::<Vec<_>>();
+        assert_eq!(normalizer.push(tag(TagKind::Video, 0, &huge)), None);
+        for track in 0..=u8::MAX {
+            normalizer.push(tag(
+                TagKind::Video,
+                0,
+                &[b"\x96\x00avc1".as_slice(), &[track]].concat(),
+            ));
+        }
+        let stats = normalizer.stats();
+        assert_eq!((stats.void, stats.absurd), (4, 1 + 256 - HEADER_SLOTS_MAX as u64));
+        assert_eq!(times([tag(TagKind::Video, 500, KEY)]), [(0, false)], "media is not a header");
+    }
+
+    #[test]
+    fn metadata_lose_the_prefix_that_rtmp_puts_before_them() {
+        let plain = metadata(b"Mon");
+        let prefixed = [&b"\x02\x00\x0d@setDataFrame"[..], &plain.body].concat();
+        let out = Normalizer::new().push(tag(TagKind::Script, 0, &prefixed)).unwrap();
+        assert_eq!(out.tag.body, plain.body);
+    }
+
+    proptest! {
+        #[test]
+        fn time_never_falls_within_a_track_whatever_the_encoder_says(
+            tags in prop::collection::vec((any::<bool>(), any::<u32>(), 0_u32..200, any::<u8>()), 1..80),
+        ) {
+            let mut normalizer = Normalizer::new();
+            let (mut raw, mut newest) = (0_u32, [0_u64; 2]);
+            for (is_video, jump, step, chance) in tags {
+                raw = if chance < 16 { jump } else { raw.wrapping_add(step) };
+                if chance == 255 {
+                    normalizer.restart();
+                }
+                let tag = if is_video { video(raw) } else { audio(raw) };
+                let media = normalizer.push(tag).unwrap();
+                let floor = &mut newest[usize::from(is_video)];
+                prop_assert!(media.time_ms >= *floor);
+                *floor = media.time_ms;
+                let ceiling = (FORWARD_MS_MAX + STEP_MS_MAX) * 80;
+                prop_assert!(media.time_ms <= ceiling);
+            }
+        }
+    }
+}

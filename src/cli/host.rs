@@ -174,7 +174,7 @@ impl Host {
                 () = &mut stdin => return Ok(()),
                 () = self.local.shutdown_requested() => return Ok(()),
                 error = self.local.failed() => return Err(error.into()),
-                outcome = &mut self.running => return outcome.map_err(Into::into),
+                outcome = self.running.join() => return outcome.map_err(Into::into),
                 event = self.events.recv() => self.report(event),
                 _ = tick.tick() => self.report_status().await,
             }
@@ -184,11 +184,12 @@ impl Host {
     /// Leaves politely, within [`LEAVE_WITHIN`].
     pub async fn leave(mut self) {
         self.out.progress("leaving ...");
-        self.local.stop();
         let left = async {
+            // Encoders are let go first, so that their streams end with a last word.
+            self.local.stop().await;
             self.handle.leave().await;
             // Whether a task still died while leaving changes nothing any more.
-            let _ = (&mut self.running).await;
+            let _ = self.running.join().await;
         };
         if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
             tracing::warn!("some peers did not hear the goodbye within {LEAVE_WITHIN:?}");

@@ -17,8 +17,12 @@ use super::{
     output::{Output, Usage},
 };
 use crate::{
-    edge::sink::Sink,
-    node::{Handle, Playback, PlaybackItem, Policy, StreamRef, WatchSpec},
+    edge::{
+        ports::{MediaItem, MediaSource},
+        sink::Sink,
+        splice::{Clock, Splicer},
+    },
+    node::{Handle, Playback, Policy, StreamRef, WatchSpec},
 };
 
 /// Flags of `astral play`.
@@ -63,7 +67,7 @@ pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
     let mut ready = host.stream_fields(stream.id());
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);
-    host.out.note(&format!("playing {stream}, {:?} behind live", args.lag));
+    host.out.note(&format!("playing {}, {:?} behind live", args.stream, args.lag));
     let mut sinks = JoinSet::new();
     for choice in args.sink {
         let (policy, lag) = (choice.policy(args.lag), args.lag);
@@ -102,20 +106,15 @@ async fn show(
     let (player, mut input, events) = started.context("starting the player")??;
     let stream = playback.id;
     let watch = tokio::spawn(report(player, events, stream, out, handle.clone()));
-    while let Some(item) = playback.next().await {
-        match item {
-            PlaybackItem::Flv(bytes) => {
-                if input.push(bytes).await.is_err() {
-                    break;
-                }
-            }
-            PlaybackItem::Ended(_) => break,
-            PlaybackItem::NewEpoch
-            | PlaybackItem::Skipped { .. }
-            | PlaybackItem::Paused
-            | PlaybackItem::Resumed
-            | PlaybackItem::SourceLost
-            | PlaybackItem::SourceBack => {}
+    let mut splicer = Splicer::new(Clock::Zero);
+    while let Some(item) = MediaSource::next(&mut playback).await {
+        let flv = splicer.take(&item);
+        if !flv.is_empty() && input.push(flv).await.is_err() {
+            // The window was closed or the pipeline failed: `report` says which.
+            break;
+        }
+        if matches!(item, MediaItem::Ended { .. }) {
+            break;
         }
     }
     input.end();

@@ -31,7 +31,7 @@ pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);
     host.handle.seed(&stream).await?;
-    host.out.note(&format!("seeding {stream}"));
+    host.out.note(&format!("seeding {}", args.stream));
     let ended = host.handle.clone();
     let outcome = host.run_until(async move { Ok(ended.ended(stream.id()).await) }).await;
     host.leave().await;

@@ -1,3 +1,187 @@
 //! What a node shows of itself once a second: the `status` event and the status line.
 //!
 //! Owns the shape of that event and the words of the others. Does not own the numbers.
+
+use std::time::Duration;
+
+use astral_core::{
+    ids::{NodeId, StreamId},
+    overlay::{RegistrationView, Role, WatchView},
+};
+use serde_json::{Value, json};
+
+use crate::node::{Event, NodeSnapshot, StreamRole, StreamStatus};
+
+/// Remembers the last totals, so that rates can be shown.
+#[derive(Debug, Default)]
+pub struct Rates {
+    last: Option<(Duration, u64, u64)>,
+}
+
+impl Rates {
+    /// The `status` event of this moment.
+    pub fn status(&mut self, snapshot: &NodeSnapshot) -> Value {
+        let (sent, received) = (snapshot.sent_bytes, snapshot.received_bytes);
+        let (since, sent_before, received_before) = self.last.unwrap_or_default();
+        let elapsed = snapshot.uptime.saturating_sub(since);
+        self.last = Some((snapshot.uptime, sent, received));
+        let streams: Vec<Value> = snapshot
+            .streams
+            .iter()
+            .map(|(id, status)| {
+                let watch = snapshot.overlay.watches.iter().find(|watch| watch.stream == *id);
+                stream(*id, status, watch)
+            })
+            .collect();
+        let (registration, supernode) = registration(&snapshot.overlay.registration);
+        json!({
+            "uptime_ms": millis(snapshot.uptime),
+            "role": match snapshot.overlay.role { Role::Supernode => "supernode", Role::Member => "member" },
+            "registration": registration,
+            "supernode": supernode,
+            "members": snapshot.overlay.members.len(),
+            "peers": snapshot.links.len(),
+            "listed": snapshot.overlay.streams.len(),
+            "in_kbps": kbps(received.saturating_sub(received_before), elapsed),
+            "out_kbps": kbps(sent.saturating_sub(sent_before), elapsed),
+            "sent_bytes": sent,
+            "sent_media_bytes": snapshot.sent_media_bytes,
+            "received_bytes": received,
+            "usable_bps": snapshot.overlay.capacity.usable,
+            "promised_bps": snapshot.overlay.capacity.promised,
+            "streams": streams,
+            "player": snapshot.streams.values().find_map(|stream| stream.player),
+        })
+    }
+}
+
+fn stream(id: StreamId, status: &StreamStatus, watch: Option<&WatchView>) -> Value {
+    let stripes = watch.map_or(&[][..], |watch| &watch.stripes);
+    let parents: Vec<Option<NodeId>> = stripes.iter().map(|stripe| stripe.parent).collect();
+    let depths: Vec<Option<u8>> = stripes.iter().map(|stripe| stripe.depth).collect();
+    let hops = match status.role {
+        StreamRole::Source => Some(0),
+        StreamRole::Viewer | StreamRole::Seeder => depths.iter().flatten().max().copied(),
+    };
+    let children: Vec<Value> = status
+        .children
+        .iter()
+        .map(|(node, stripes)| json!({"node": node, "stripes": stripes.iter().collect::<Vec<_>>()}))
+        .collect();
+    json!({
+        "id": id,
+        "name": status.stats.name,
+        "role": status.role,
+        "k": status.stats.k,
+        "rate_bps": status.stats.rate,
+        "parents": parents,
+        "depths": depths,
+        "hops": hops,
+        "children": children,
+        "bytes": status.bytes,
+        "delivered_bytes": status.stats.delivered_bytes,
+        "delay_ms": status.stats.delay_ms,
+        "paused": status.stats.paused,
+    })
+}
+
+fn registration(view: &RegistrationView) -> (&'static str, Option<NodeId>) {
+    match view {
+        RegistrationView::Searching => ("searching", None),
+        RegistrationView::Registered { supernode } => ("registered", Some(*supernode)),
+        RegistrationView::Guest { supernode } => ("guest", *supernode),
+        RegistrationView::Supernode => ("supernode", None),
+    }
+}
+
+/// The status line of a terminal.
+pub fn line(status: &Value) -> String {
+    let mut line = format!(
+        "{}, {} peers, in {} kb/s, out {} kb/s",
+        status["role"].as_str().unwrap_or("node"),
+        status["peers"],
+        status["in_kbps"],
+        status["out_kbps"]
+    );
+    for stream in status["streams"].as_array().into_iter().flatten().take(2) {
+        let parents = stream["parents"].as_array().into_iter().flatten();
+        let fed = parents.clone().filter(|parent| parent.is_string()).count();
+        let name = stream["name"].as_str().unwrap_or("stream");
+        let children = stream["children"].as_array().map_or(0, Vec::len);
+        let facts = match stream["role"].as_str() {
+            Some("source") => format!("live to {children} nodes"),
+            _ => format!(
+                "{fed}/{} stripes, {} hops, {} ms behind, {children} children",
+                parents.count(),
+                stream["hops"].as_u64().map_or_else(|| "?".into(), |hops| hops.to_string()),
+                stream["delay_ms"].as_u64().map_or_else(|| "?".into(), |ms| ms.to_string()),
+            ),
+        };
+        line.push_str(&format!(" | {name}: {facts}"));
+    }
+    line
+}
+
+/// What people hear of an event; `None` for those that only scripts want.
+pub fn in_words(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Registered { supernode } => format!("member of supernode {}", supernode.short()),
+        Event::RegistrationLost { supernode } => {
+            format!("supernode {} is gone; looking for another", supernode.short())
+        }
+        Event::Promoted { .. } => {
+            "this node is now a supernode: others may join through the addresses above".into()
+        }
+        Event::Guest { .. } => {
+            "no supernode has room and this node can't be one: served as a guest, at a lower rate"
+                .into()
+        }
+        Event::Live { .. } => "live".into(),
+        Event::Playing { hops, .. } => format!("playing, {hops} hops from the source"),
+        Event::ParentChanged { stripe, old: Some(old), new, cause, .. } => format!(
+            "stripe {stripe}: parent {} -> {} ({})",
+            old.short(),
+            new.short(),
+            word(cause)
+        ),
+        Event::NoCapacity { reason, retry_ms, .. } => format!(
+            "no capacity: {}; trying again in {:.1} s",
+            word(reason).replace('_', " "),
+            Duration::from_millis(*retry_ms).as_secs_f32()
+        ),
+        Event::SourceLost { .. } => "source lost; waiting for it to come back".into(),
+        Event::SourceBack { .. } => "the source is back".into(),
+        Event::Paused { .. } => "paused by the source".into(),
+        Event::Resumed { .. } => "resumed".into(),
+        Event::Ended { reason, .. } => format!("the stream is over ({})", word(reason)),
+        Event::Skipped { from, to, cause, .. } => format!("skipped chunks {from} to {to} ({cause})"),
+        Event::Stalled { .. } => "nothing to play at the moment".into(),
+        Event::Offence { node, kind, .. } => {
+            format!("node {} misbehaved: {}", node.short(), word(kind).replace('_', " "))
+        }
+        Event::ParentChanged { old: None, .. }
+        | Event::StreamListed { .. }
+        | Event::StreamChanged { .. }
+        | Event::StreamRemoved { .. }
+        | Event::TicketGiven { .. }
+        | Event::TicketEnded { .. } => return None,
+    })
+}
+
+/// An enum as its events write it.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn kbps(bytes: u64, elapsed: Duration) -> u64 {
+    let ms = millis(elapsed).max(1);
+    bytes.saturating_mul(8) / ms
+}

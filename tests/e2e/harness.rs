@@ -234,6 +234,18 @@ impl Node {
         self.child.wait().unwrap();
     }
 
+    /// Whether the process ends by itself in that time.
+    pub fn ended_within(&mut self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while Instant::now() < deadline {
+            if self.child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        false
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;

@@ -9,4 +9,5 @@ mod encoders;
 mod failover;
 mod harness;
 mod lifecycle;
+mod readme;
 mod refusals;

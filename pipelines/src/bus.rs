@@ -2,8 +2,8 @@
 //!
 //! The one place that reads GStreamer messages. Doesn't own what follows from them.
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 /// One thing a pipeline said.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ impl Fault {
             at = object.parent();
         }
         let element = path.first().cloned().unwrap_or_default();
-        let of_device = error.src().and_then(|src| src.downcast_ref::<gst::Element>()).is_some_and(is_device);
+        let of_device =
+            error.src().and_then(|src| src.downcast_ref::<gst::Element>()).is_some_and(is_device);
         let kind = match error.error().kind::<gst::ResourceError>() {
             Some(gst::ResourceError::NotFound) => FaultKind::NotFound,
             Some(_) => FaultKind::Resource,
@@ -80,7 +81,11 @@ pub(crate) fn next(bus: &gst::Bus, wait: Option<gst::ClockTime>) -> Notice {
         gst::MessageView::Error(error) => Notice::Fault(Fault::read(error)),
         gst::MessageView::Warning(warning) => {
             let element = warning.src().map(|src| src.name().to_string()).unwrap_or_default();
-            Notice::Warning(sentence(&element, warning.error().message(), warning.debug().as_deref()))
+            Notice::Warning(sentence(
+                &element,
+                warning.error().message(),
+                warning.debug().as_deref(),
+            ))
         }
         gst::MessageView::Eos(_) => Notice::End,
         gst::MessageView::Latency(_) => Notice::Latency,
@@ -113,7 +118,10 @@ fn is_device(element: &gst::Element) -> bool {
 
 /// Element, message and the last line of the debug text, where GStreamer puts the system's error.
 fn sentence(element: &str, message: &str, debug: Option<&str>) -> String {
-    let cause = debug.and_then(|debug| debug.lines().skip(1).last()).map(str::trim).filter(|cause| !cause.is_empty());
+    let cause = debug
+        .and_then(|debug| debug.lines().skip(1).last())
+        .map(str::trim)
+        .filter(|cause| !cause.is_empty());
     match cause {
         Some(cause) if !message.contains(cause) => format!("{element}: {message} ({cause})"),
         _ => format!("{element}: {message}"),
@@ -144,6 +152,9 @@ mod tests {
     #[test]
     fn silence_is_told_when_the_wait_is_over() {
         crate::init().unwrap();
-        assert!(matches!(next(&gst::Bus::new(), Some(gst::ClockTime::from_mseconds(1))), Notice::Silence));
+        assert!(matches!(
+            next(&gst::Bus::new(), Some(gst::ClockTime::from_mseconds(1))),
+            Notice::Silence
+        ));
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use crate::error::{CaptureError, PlayError};
 use crate::packages::package_of;
@@ -53,11 +53,16 @@ impl Description {
     /// When the file can't be read as text or is longer than [`DESCRIPTION_BYTES_MAX`].
     pub(crate) fn from_file(path: &Path) -> Result<Self, DescriptionError> {
         let wrong = |message: String| DescriptionError::Wrong { origin: path.to_owned(), message };
-        let length = std::fs::metadata(path).map_err(|error| wrong(format!("can't be read: {error}")))?.len();
+        let length = std::fs::metadata(path)
+            .map_err(|error| wrong(format!("can't be read: {error}")))?
+            .len();
         if length > DESCRIPTION_BYTES_MAX {
-            return Err(wrong(format!("is {length} bytes long, more than {DESCRIPTION_BYTES_MAX}")));
+            return Err(wrong(format!(
+                "is {length} bytes long, more than {DESCRIPTION_BYTES_MAX}"
+            )));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| wrong(format!("can't be read: {error}")))?;
         Ok(Self { origin: path.to_owned(), text })
     }
 
@@ -68,7 +73,7 @@ impl Description {
 
     /// True when the description asks for `placeholder`.
     pub(crate) fn uses(&self, placeholder: &str) -> bool {
-        pieces(&without_comments(&self.text)).iter().any(|piece| *piece == Piece::Placeholder(placeholder))
+        pieces(&without_comments(&self.text)).contains(&Piece::Placeholder(placeholder))
     }
 
     /// The text with every placeholder filled and without comments.
@@ -87,7 +92,12 @@ impl Description {
                 },
             }
         }
-        Ok(filled.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" "))
+        Ok(filled
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 
     fn unknown_placeholder(&self, name: &str, values: &Values) -> DescriptionError {
@@ -111,7 +121,11 @@ impl Values {
     ///
     /// # Errors
     /// As [`Description::fill`].
-    pub(crate) fn fragment(&mut self, name: &'static str, shipped: (&str, &str)) -> Result<(), DescriptionError> {
+    pub(crate) fn fragment(
+        &mut self,
+        name: &'static str,
+        shipped: (&str, &str),
+    ) -> Result<(), DescriptionError> {
         let text = Description::shipped(shipped).fill(self)?;
         self.0.insert(name, text);
         Ok(())
@@ -133,8 +147,13 @@ pub(crate) fn parse(origin: &Path, filled: &str) -> Result<gst::Pipeline, Descri
     let element = parsed.map_err(|error| {
         // The list also names elements that exist and were refused a property: the kind of error decides.
         match (error.kind::<gst::ParseError>(), context.missing_elements().into_iter().next()) {
-            (Some(gst::ParseError::NoSuchElement), Some(element)) => DescriptionError::MissingElement(element),
-            _ => DescriptionError::Wrong { origin: origin.to_owned(), message: error.message().to_owned() },
+            (Some(gst::ParseError::NoSuchElement), Some(element)) => {
+                DescriptionError::MissingElement(element)
+            }
+            _ => DescriptionError::Wrong {
+                origin: origin.to_owned(),
+                message: error.message().to_owned(),
+            },
         }
     })?;
     match element.downcast::<gst::Pipeline>() {
@@ -158,7 +177,9 @@ impl From<DescriptionError> for CaptureError {
                 let package = package_of(&element).to_owned();
                 Self::MissingElement { element, package }
             }
-            DescriptionError::Wrong { origin, message } => Self::Description { path: origin, message },
+            DescriptionError::Wrong { origin, message } => {
+                Self::Description { path: origin, message }
+            }
         }
     }
 }
@@ -170,7 +191,9 @@ impl From<DescriptionError> for PlayError {
                 let package = package_of(&element).to_owned();
                 Self::MissingElement { element, package }
             }
-            DescriptionError::Wrong { origin, message } => Self::Description { path: origin, message },
+            DescriptionError::Wrong { origin, message } => {
+                Self::Description { path: origin, message }
+            }
         }
     }
 }
@@ -182,7 +205,8 @@ pub(crate) fn element_words(text: &str) -> Vec<String> {
     let mut expect_element = true;
     let mut words = Vec::new();
     for word in text.split_whitespace() {
-        let is_name = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let is_name =
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if expect_element && is_name {
             words.push(word.to_owned());
         }
@@ -209,7 +233,10 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut from = 0;
     while let Some(open) = rest[from..].find('{').map(|at| at + from) {
         let inner = &rest[open + 1..];
-        let length = inner.bytes().take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_').count();
+        let length = inner
+            .bytes()
+            .take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_')
+            .count();
         if length > 0 && inner[length..].starts_with('}') {
             pieces.push(Piece::Text(&rest[..open]));
             pieces.push(Piece::Placeholder(&inner[..length]));
@@ -231,7 +258,8 @@ mod tests {
     fn placeholders_are_filled_and_comments_dropped() {
         let mut values = Values::default();
         values.number("width", 640);
-        let description = Description::shipped(("x", "# {nothing}\na ! video/x-raw,width={width}\n  ! b"));
+        let description =
+            Description::shipped(("x", "# {nothing}\na ! video/x-raw,width={width}\n  ! b"));
         assert_eq!(description.fill(&values).unwrap(), "a ! video/x-raw,width=640 ! b");
     }
 
@@ -246,7 +274,9 @@ mod tests {
         let mut values = Values::default();
         values.number("width", 640);
         let error = Description::shipped(("x", "a {widht}")).fill(&values).unwrap_err();
-        let CaptureError::Description { message, .. } = error.into() else { panic!("another error") };
+        let CaptureError::Description { message, .. } = error.into() else {
+            panic!("another error")
+        };
         assert_eq!(message, "{widht} is not a placeholder; there are {width}");
     }
 
@@ -255,7 +285,10 @@ mod tests {
         let mut values = Values::default();
         values.number("video_kbps", 100);
         values.fragment("encoder", ("e", "enc bitrate={video_kbps}")).unwrap();
-        assert_eq!(Description::shipped(("x", "a ! {encoder}")).fill(&values).unwrap(), "a ! enc bitrate=100");
+        assert_eq!(
+            Description::shipped(("x", "a ! {encoder}")).fill(&values).unwrap(),
+            "a ! enc bitrate=100"
+        );
     }
 
     #[test]

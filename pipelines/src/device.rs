@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use crate::error::InitError;
 use crate::mode;
@@ -137,7 +137,8 @@ fn read(device: &gst::Device) -> Option<Found> {
         (DeviceKind::Microphone, _) | (_, None) => Vec::new(),
         (DeviceKind::Camera | DeviceKind::Screen, Some(caps)) => mode::list(&caps),
     };
-    let is_default = properties.as_ref().and_then(|all| all.get::<bool>("is-default").ok()).unwrap_or(false);
+    let is_default =
+        properties.as_ref().and_then(|all| all.get::<bool>("is-default").ok()).unwrap_or(false);
     let name = device.display_name().to_string();
     Some(Found { device: Device { kind, id, name, modes }, factory, is_default })
 }
@@ -145,7 +146,13 @@ fn read(device: &gst::Device) -> Option<Found> {
 fn text_of(element: &gst::Element, property: &str) -> Option<String> {
     element.find_property(property)?;
     let value = element.property_value(property);
-    value.transform::<String>().ok()?.get::<Option<String>>().ok().flatten().filter(|text| !text.is_empty())
+    value
+        .transform::<String>()
+        .ok()?
+        .get::<Option<String>>()
+        .ok()
+        .flatten()
+        .filter(|text| !text.is_empty())
 }
 
 /// GStreamer lists V4L2 cameras through udev. In a container or a small system without it the device

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use crate::bus::{self, Notice};
 use crate::description::{self, Description, Values};
@@ -50,7 +50,8 @@ const VA: Candidate = Candidate { element: "vah264enc", shipped: shelf::ENCODE_V
 const VAAPI: Candidate = Candidate { element: "vaapih264enc", shipped: shelf::ENCODE_VAAPI };
 const NVENC: Candidate = Candidate { element: "nvh264enc", shipped: shelf::ENCODE_NVENC };
 const V4L2: Candidate = Candidate { element: "v4l2h264enc", shipped: shelf::ENCODE_V4L2 };
-const VIDEO_TOOLBOX: Candidate = Candidate { element: "vtenc_h264", shipped: shelf::ENCODE_VIDEOTOOLBOX };
+const VIDEO_TOOLBOX: Candidate =
+    Candidate { element: "vtenc_h264", shipped: shelf::ENCODE_VIDEOTOOLBOX };
 const X264: Candidate = Candidate { element: "x264enc", shipped: shelf::ENCODE_X264 };
 const OPENH264: Candidate = Candidate { element: "openh264enc", shipped: shelf::ENCODE_OPENH264 };
 
@@ -83,12 +84,16 @@ impl Encoder {
                 Ok(()) => return Ok(*candidate),
                 Err(message) => {
                     tracing::debug!(encoder = candidate.element, %message, "encoder doesn't run here");
-                    refused = Some(CaptureError::Encoder { encoder: candidate.element.to_owned(), message });
+                    refused = Some(CaptureError::Encoder {
+                        encoder: candidate.element.to_owned(),
+                        message,
+                    });
                 }
             }
         }
         Err(refused.unwrap_or_else(|| {
-            let element = if self == Self::Auto { X264.element } else { self.candidates()[0].element };
+            let element =
+                if self == Self::Auto { X264.element } else { self.candidates()[0].element };
             CaptureError::MissingElement {
                 element: element.to_owned(),
                 package: package_of(element).to_owned(),
@@ -108,7 +113,8 @@ impl Candidate {
             .map_err(|error| CaptureError::from(error).to_string())?;
         let bus = pipeline.bus().expect("a pipeline made by this crate has a bus");
         let verdict = match pipeline.set_state(gst::State::Playing) {
-            Err(_) => Err(bus::pending_fault(&bus).map_or("it refuses to start".to_owned(), |fault| fault.message)),
+            Err(_) => Err(bus::pending_fault(&bus)
+                .map_or("it refuses to start".to_owned(), |fault| fault.message)),
             Ok(_) => until_end(&bus),
         };
         let _ = pipeline.set_state(gst::State::Null);
@@ -137,9 +143,14 @@ mod tests {
 
     fn values() -> Values {
         let mut values = Values::default();
-        for (name, value) in
-            [("width", 320), ("height", 180), ("fps", 30), ("video_kbps", 300), ("video_bps", 300_000), ("keyframe_frames", 60)]
-        {
+        for (name, value) in [
+            ("width", 320),
+            ("height", 180),
+            ("fps", 30),
+            ("video_kbps", 300),
+            ("video_bps", 300_000),
+            ("keyframe_frames", 60),
+        ] {
             values.number(name, value);
         }
         values
@@ -163,7 +174,9 @@ mod tests {
     #[test]
     fn an_encoder_that_is_not_installed_is_named_with_its_package() {
         crate::init().unwrap();
-        if gst::ElementFactory::find("vaapih264enc").is_some() || gst::ElementFactory::find("vah264enc").is_some() {
+        if gst::ElementFactory::find("vaapih264enc").is_some()
+            || gst::ElementFactory::find("vah264enc").is_some()
+        {
             println!("skipped: VA-API is installed here");
             return;
         }

@@ -91,7 +91,9 @@ pub enum PlayError {
         package: String,
     },
     /// A window was asked for and there is no display.
-    #[error("there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set); play into `fake`, `file:` or `fd:`")]
+    #[error(
+        "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set); play into `fake`, `file:` or `fd:`"
+    )]
     NoDisplay,
     /// A pipeline description is wrong.
     #[error("the pipeline description {}: {message}", .path.display())]

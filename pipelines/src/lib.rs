@@ -24,8 +24,8 @@ mod shelf;
 
 use std::sync::OnceLock;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 pub use capture::{Capture, CaptureEvent, CaptureSource, CaptureSpec};
 pub use device::{Device, DeviceKind, devices};

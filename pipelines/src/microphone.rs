@@ -86,7 +86,11 @@ mod tests {
 
     #[test]
     fn the_default_is_the_sound_servers_own_choice() {
-        let all = [mic("alsasrc", "hw:0", false), mic("pulsesrc", "b", false), mic("pulsesrc", "a", true)];
+        let all = [
+            mic("alsasrc", "hw:0", false),
+            mic("pulsesrc", "b", false),
+            mic("pulsesrc", "a", true),
+        ];
         let taken = choose(&Mic::Default, &all).unwrap().unwrap();
         assert_eq!((taken.shipped, taken.device.1.as_str()), (shelf::AUDIO_PULSE, "a"));
         assert!(!taken.explicit);
@@ -104,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_named_microphone_that_is_not_there_is_refused_with_those_that_are() {
-        let error = choose(&Mic::Device("hw:9".to_owned()), &[mic("alsasrc", "hw:0", false)]).unwrap_err();
+        let error =
+            choose(&Mic::Device("hw:9".to_owned()), &[mic("alsasrc", "hw:0", false)]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the microphone hw:9 wasn't found; there are: hw:0 (name of hw:0) (see `astral devices`)"

@@ -68,20 +68,37 @@ pub(crate) fn nearest(caps: &gst::CapsRef, wish: Wish) -> Option<gst::Caps> {
 pub(crate) fn list(caps: &gst::CapsRef) -> Vec<String> {
     let mut modes = BTreeSet::new();
     for structure in caps.iter() {
-        let (Some(width), Some(height)) = (nearest_int(structure, "width", u32::MAX), nearest_int(structure, "height", u32::MAX))
+        let (Some(width), Some(height)) =
+            (nearest_int(structure, "width", u32::MAX), nearest_int(structure, "height", u32::MAX))
         else {
             continue;
         };
-        match nearest_rate(structure, FPS_OF_LISTS) {
-            Some(rate) => modes.insert((width * height, width, height, mfps(rate))),
-            None => modes.insert((width * height, width, height, 0)),
-        };
+        modes.insert((width * height, width, height, highest_rate(structure)));
     }
-    modes.into_iter().rev().take(MODES_MAX).map(|(_, width, height, mfps)| name(width, height, mfps)).collect()
+    modes
+        .into_iter()
+        .rev()
+        .take(MODES_MAX)
+        .map(|(_, width, height, mfps)| name(width, height, mfps))
+        .collect()
 }
 
-/// The rate that a list of modes shows of a camera: its fastest, and what a range should be cut at.
-const FPS_OF_LISTS: u32 = 240;
+/// Above this a rate is no camera's but a range without an end, as of screens.
+const LISTED_MFPS_MAX: i64 = 240_000;
+
+/// In thousandths; 0 when there is no rate worth showing.
+fn highest_rate(structure: &gst::StructureRef) -> i64 {
+    let rates: Vec<i64> = if let Ok(rate) = structure.get::<gst::Fraction>("framerate") {
+        vec![mfps(rate)]
+    } else if let Ok(range) = structure.get::<gst::FractionRange>("framerate") {
+        vec![mfps(range.max())]
+    } else if let Ok(list) = structure.get::<gst::List>("framerate") {
+        list.iter().filter_map(|rate| rate.get::<gst::Fraction>().ok()).map(mfps).collect()
+    } else {
+        Vec::new()
+    };
+    rates.into_iter().max().filter(|highest| *highest <= LISTED_MFPS_MAX).unwrap_or(0)
+}
 
 fn name(width: i64, height: i64, mfps: i64) -> String {
     match (mfps, mfps % 1000) {
@@ -98,7 +115,8 @@ fn nearest_int(structure: &gst::StructureRef, field: &str, wish: u32) -> Option<
         return Some(i64::from(value));
     }
     if let Ok(range) = structure.get::<gst::IntRange<i32>>(field) {
-        let (min, max, step) = (i64::from(range.min()), i64::from(range.max()), i64::from(range.step()).max(1));
+        let (min, max, step) =
+            (i64::from(range.min()), i64::from(range.max()), i64::from(range.step()).max(1));
         let at = wish.clamp(min, max);
         return Some((min + (at - min + step - 1) / step * step).min(max));
     }
@@ -143,7 +161,8 @@ mod tests {
 
     fn nearest_of(caps: &str) -> String {
         crate::init().unwrap();
-        nearest(&gst::Caps::from_str(caps).unwrap(), WISH).map_or("none".to_owned(), |caps| caps.to_string())
+        nearest(&gst::Caps::from_str(caps).unwrap(), WISH)
+            .map_or("none".to_owned(), |caps| caps.to_string())
     }
 
     #[test]
@@ -166,7 +185,10 @@ mod tests {
     #[test]
     fn ranges_give_exactly_what_was_asked_for() {
         let found = nearest_of("video/x-raw,width=[2,4096],height=[1,4096],framerate=[1/1,60/1]");
-        assert_eq!(found, "video/x-raw, width=(int)1280, height=(int)720, framerate=(fraction)30/1");
+        assert_eq!(
+            found,
+            "video/x-raw, width=(int)1280, height=(int)720, framerate=(fraction)30/1"
+        );
     }
 
     #[test]

@@ -33,16 +33,44 @@ const PACKAGES: &[(&str, &[&str])] = &[
     (
         "gstreamer1.0-plugins-bad",
         &[
-            "h264parse", "h265parse", "voaacenc", "faad", "openh264*", "vah*", "vapostproc",
-            "nvh264enc", "nvh265enc", "mpegts*", "waylandsink", "rtmp2*", "srt*",
+            "h264parse",
+            "h265parse",
+            "voaacenc",
+            "faad",
+            "openh264*",
+            "vah*",
+            "vapostproc",
+            "nvh264enc",
+            "nvh265enc",
+            "mpegts*",
+            "waylandsink",
+            "rtmp2*",
+            "srt*",
         ],
     ),
     (
         "gstreamer1.0-plugins-good",
         &[
-            "flvmux", "flvdemux", "aacparse", "v4l2*", "pulsesrc", "pulsesink", "ximagesrc",
-            "jpegdec", "jpegenc", "qtdemux", "mp4mux", "matroska*", "auto*", "videocrop",
-            "videoflip", "deinterlace", "level", "souphttpsrc", "vp8*", "vp9*",
+            "flvmux",
+            "flvdemux",
+            "aacparse",
+            "v4l2*",
+            "pulsesrc",
+            "pulsesink",
+            "ximagesrc",
+            "jpegdec",
+            "jpegenc",
+            "qtdemux",
+            "mp4mux",
+            "matroska*",
+            "auto*",
+            "videocrop",
+            "videoflip",
+            "deinterlace",
+            "level",
+            "souphttpsrc",
+            "vp8*",
+            "vp9*",
         ],
     ),
     (
@@ -56,16 +84,43 @@ const PACKAGES: &[(&str, &[&str])] = &[
     (
         "gstreamer1.0-plugins-base",
         &[
-            "videotestsrc", "audiotestsrc", "videoconvert*", "videoscale", "videorate",
-            "audioconvert", "audioresample", "audiomixer", "decodebin*", "parsebin",
-            "uridecodebin*", "playbin*", "appsrc", "appsink", "volume", "compositor", "opus*",
+            "videotestsrc",
+            "audiotestsrc",
+            "videoconvert*",
+            "videoscale",
+            "videorate",
+            "audioconvert",
+            "audioresample",
+            "audiomixer",
+            "decodebin*",
+            "parsebin",
+            "uridecodebin*",
+            "playbin*",
+            "appsrc",
+            "appsink",
+            "volume",
+            "compositor",
+            "opus*",
         ],
     ),
     (
         "libgstreamer1.0-0",
         &[
-            "queue", "queue2", "tee", "identity", "fakesink", "fakesrc", "filesrc", "filesink",
-            "fdsrc", "fdsink", "capsfilter", "clocksync", "multiqueue", "typefind", "valve",
+            "queue",
+            "queue2",
+            "tee",
+            "identity",
+            "fakesink",
+            "fakesrc",
+            "filesrc",
+            "filesink",
+            "fdsrc",
+            "fdsink",
+            "capsfilter",
+            "clocksync",
+            "multiqueue",
+            "typefind",
+            "valve",
         ],
     ),
 ];
@@ -78,8 +133,12 @@ mod tests {
     fn every_element_of_the_shipped_descriptions_has_a_package_or_belongs_to_macos() {
         for (name, text) in crate::shelf::ALL {
             for word in crate::description::element_words(text) {
-                let of_macos = ["avfvideosrc", "osxaudiosrc", "vtenc_h264"].contains(&word.as_str());
-                assert!(of_macos || !package_of(&word).is_empty(), "{word} of {name} has no package");
+                let of_macos =
+                    ["avfvideosrc", "osxaudiosrc", "vtenc_h264"].contains(&word.as_str());
+                assert!(
+                    of_macos || !package_of(&word).is_empty(),
+                    "{word} of {name} has no package"
+                );
             }
         }
     }

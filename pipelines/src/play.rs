@@ -109,7 +109,9 @@ impl Player {
     /// # Errors
     /// When a window is asked for without a display, an element is missing, or the pipeline refuses to
     /// start.
-    pub fn start(spec: &PlaySpec) -> Result<(Self, PlayerInput, mpsc::Receiver<PlayerEvent>), PlayError> {
+    pub fn start(
+        spec: &PlaySpec,
+    ) -> Result<(Self, PlayerInput, mpsc::Receiver<PlayerEvent>), PlayError> {
         crate::init()?;
         let plan = plan::Plan::make(spec)?;
         let pipeline = plan.pipeline()?;

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use crate::bus::{self, Notice};
 use crate::description;
@@ -50,10 +50,12 @@ pub(crate) fn tracks(path: &Path) -> Result<Tracks, CaptureError> {
         // A bus that is flushing already refuses it; then nobody waits for it any more.
         let _ = teller.post(bus::own(gst::Structure::new_empty("tracks-known")));
     });
-    let verdict = match pipeline.set_state(gst::State::Paused) {
-        Ok(_) => until_known(&bus),
-        Err(_) => Err(bus::pending_fault(&bus).map_or("can't be opened".to_owned(), |fault| fault.message)),
-    };
+    let verdict =
+        match pipeline.set_state(gst::State::Paused) {
+            Ok(_) => until_known(&bus),
+            Err(_) => Err(bus::pending_fault(&bus)
+                .map_or("can't be opened".to_owned(), |fault| fault.message)),
+        };
     let found = verdict.map(|()| read_pads(&decoder));
     let _ = pipeline.set_state(gst::State::Null);
     found.map_err(wrong)
@@ -63,7 +65,10 @@ fn drain_every_pad(decoder: &gst::Element, pipeline: &gst::Pipeline) {
     let pipeline = pipeline.downgrade();
     decoder.connect_pad_added(move |_, pad| {
         let Some(pipeline) = pipeline.upgrade() else { return };
-        let Ok(drain) = gst::ElementFactory::make("fakesink").property("async", false).build() else { return };
+        let Ok(drain) = gst::ElementFactory::make("fakesink").property("async", false).build()
+        else {
+            return;
+        };
         let linked = pipeline.add(&drain).is_ok()
             && drain.sync_state_with_parent().is_ok()
             && drain.static_pad("sink").is_some_and(|sink| pad.link(&sink).is_ok());
@@ -88,7 +93,8 @@ fn read_pads(decoder: &gst::Element) -> Tracks {
     let mut found = Tracks { video: Track::Absent, audio: Track::Absent };
     for pad in decoder.src_pads() {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        let media = caps.structure(0).map(|structure| structure.name().to_string()).unwrap_or_default();
+        let media =
+            caps.structure(0).map(|structure| structure.name().to_string()).unwrap_or_default();
         match media.as_str() {
             "video/x-h264" if found.video == Track::Absent => found.video = Track::Copy,
             "video/x-raw" if found.video == Track::Absent => found.video = Track::Encode,
@@ -111,13 +117,17 @@ mod tests {
     fn a_file_that_is_not_there_is_told_by_its_path() {
         crate::init().unwrap();
         let error = tracks(Path::new("/no/such/film.mp4")).unwrap_err();
-        assert_eq!(error.to_string(), "the file /no/such/film.mp4: No such file or directory (os error 2)");
+        assert_eq!(
+            error.to_string(),
+            "the file /no/such/film.mp4: No such file or directory (os error 2)"
+        );
     }
 
     #[test]
     fn a_file_that_is_not_media_is_refused() {
         crate::init().unwrap();
-        let error = tracks(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))).unwrap_err();
+        let error =
+            tracks(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))).unwrap_err();
         println!("{error}");
         assert!(matches!(error, CaptureError::File { .. }), "{error}");
     }

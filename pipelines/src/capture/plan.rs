@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use super::file;
 use super::spec::{CaptureSource, CaptureSpec};
@@ -112,7 +112,8 @@ impl Plan {
     fn camera(spec: &CaptureSpec, wanted: Option<&str>, mic: &Mic) -> Result<Self, CaptureError> {
         let all = device::find();
         let camera = choose_camera(wanted, &all)?;
-        let shipped = if camera.factory == "avfvideosrc" { shelf::CAPTURE_AVF } else { shelf::CAPTURE_V4L2 };
+        let shipped =
+            if camera.factory == "avfvideosrc" { shelf::CAPTURE_AVF } else { shelf::CAPTURE_V4L2 };
         let mut plan = Self::with_microphone(spec, &Description::shipped(shipped), mic, &all)?;
         let property = device::device_property(&camera.factory);
         plan.set("camera", property, SettingValue::Text(camera.device.id.clone()));
@@ -126,19 +127,34 @@ impl Plan {
     fn screen(spec: &CaptureSpec, mic: &Mic) -> Result<Self, CaptureError> {
         let all = device::find();
         if cfg!(target_os = "macos") {
-            return Self::with_microphone(spec, &Description::shipped(shelf::CAPTURE_SCREEN_AVF), mic, &all);
+            return Self::with_microphone(
+                spec,
+                &Description::shipped(shelf::CAPTURE_SCREEN_AVF),
+                mic,
+                &all,
+            );
         }
         // Under Wayland an X11 capture shows the windows of X11 programs at best: only PipeWire will do.
-        let wayland = std::env::var_os("WAYLAND_DISPLAY").is_some_and(|display| !display.is_empty());
+        let wayland =
+            std::env::var_os("WAYLAND_DISPLAY").is_some_and(|display| !display.is_empty());
         let (factory, shipped, wanted) = if wayland {
             let wanted = "a screen (under Wayland, a screen-cast session of PipeWire that is already running)";
             ("pipewiresrc", shelf::CAPTURE_SCREEN_PIPEWIRE, wanted)
         } else {
-            ("ximagesrc", shelf::CAPTURE_SCREEN_X11, "a screen (DISPLAY names none that can be opened)")
+            (
+                "ximagesrc",
+                shelf::CAPTURE_SCREEN_X11,
+                "a screen (DISPLAY names none that can be opened)",
+            )
         };
-        let found = all.iter().find(|found| found.device.kind == DeviceKind::Screen && found.factory == factory);
+        let found = all
+            .iter()
+            .find(|found| found.device.kind == DeviceKind::Screen && found.factory == factory);
         let Some(found) = found else {
-            return Err(CaptureError::DeviceNotFound { wanted: wanted.to_owned(), available: Vec::new() });
+            return Err(CaptureError::DeviceNotFound {
+                wanted: wanted.to_owned(),
+                available: Vec::new(),
+            });
         };
         let mut plan = Self::with_microphone(spec, &Description::shipped(shipped), mic, &all)?;
         if wayland {
@@ -269,7 +285,9 @@ fn choose_camera(wanted: Option<&str>, all: &[Found]) -> Result<Found, CaptureEr
     let cameras = || all.iter().filter(|found| found.device.kind == DeviceKind::Camera);
     let found = match wanted {
         None => cameras().next().cloned(),
-        Some(name) => cameras().find(|found| found.is_meant_by(name)).cloned().or_else(|| device_file(name)),
+        Some(name) => {
+            cameras().find(|found| found.is_meant_by(name)).cloned().or_else(|| device_file(name))
+        }
     };
     found.ok_or_else(|| CaptureError::DeviceNotFound {
         wanted: wanted.map_or_else(|| "a camera".to_owned(), |name| format!("the camera {name}")),
@@ -289,4 +307,20 @@ fn device_file(path: &str) -> Option<Found> {
         factory: "v4l2src".to_owned(),
         is_default: false,
     })
+}
+
+#[cfg(test)]
+impl Plan {
+    /// A plan of given texts, for tests of what happens while one runs.
+    pub(crate) fn of_texts(full: &str, video_only: Option<&str>) -> Self {
+        Self {
+            encoder_name: String::new(),
+            warnings: Vec::new(),
+            loops: false,
+            origin: PathBuf::from("a test"),
+            full: full.to_owned(),
+            video_only: video_only.map(str::to_owned),
+            settings: Vec::new(),
+        }
+    }
 }

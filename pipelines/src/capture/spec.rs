@@ -89,7 +89,8 @@ impl CaptureSpec {
         }
         let interval = self.keyframe_interval;
         if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval) {
-            let message = format!("the keyframe interval is {interval:?}; it must be from 100 ms to 60 s");
+            let message =
+                format!("the keyframe interval is {interval:?}; it must be from 100 ms to 60 s");
             return Err(CaptureError::Spec { message });
         }
         Ok(())
@@ -124,7 +125,8 @@ fn within(what: &str, value: u32, range: RangeInclusive<u32>) -> Result<(), Capt
     if range.contains(&value) {
         return Ok(());
     }
-    let message = format!("{what} is {value}; it must be from {} to {}", range.start(), range.end());
+    let message =
+        format!("{what} is {value}; it must be from {} to {}", range.start(), range.end());
     Err(CaptureError::Spec { message })
 }
 
@@ -141,8 +143,14 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused_with_the_range() {
         let refused = [
-            (CaptureSpec { fps: 0, ..CaptureSpec::default() }, "the frame rate is 0; it must be from 1 to 240"),
-            (CaptureSpec { width: 333, ..CaptureSpec::default() }, "333x720: width and height must be even"),
+            (
+                CaptureSpec { fps: 0, ..CaptureSpec::default() },
+                "the frame rate is 0; it must be from 1 to 240",
+            ),
+            (
+                CaptureSpec { width: 333, ..CaptureSpec::default() },
+                "333x720: width and height must be even",
+            ),
             (
                 CaptureSpec { keyframe_interval: Duration::ZERO, ..CaptureSpec::default() },
                 "the keyframe interval is 0ns; it must be from 100 ms to 60 s",

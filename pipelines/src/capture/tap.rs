@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use gst::prelude::*;
 
 use super::CaptureEvent;
 use crate::outlet::Outlet;
@@ -21,8 +21,7 @@ const FLV_MAGIC: &[u8] = b"FLV";
 pub(crate) const OUT: &str = "out";
 
 /// Why a pipeline has no end to take bytes from.
-pub(crate) const NO_OUT: &str =
-    "it has no element `appsink name=out`; let it end in: flvmux streamable=true ! appsink name=out";
+pub(crate) const NO_OUT: &str = "it has no element `appsink name=out`; let it end in: flvmux streamable=true ! appsink name=out";
 
 /// Counts what one pipeline delivered.
 #[derive(Debug, Default)]
@@ -38,7 +37,10 @@ impl Delivered {
 }
 
 /// Sends what the appsink `out` of `pipeline` gets to `outlet`; `None` when there is no such appsink.
-pub(crate) fn connect(pipeline: &gst::Pipeline, outlet: &Arc<Outlet<CaptureEvent>>) -> Option<Arc<Delivered>> {
+pub(crate) fn connect(
+    pipeline: &gst::Pipeline,
+    outlet: &Arc<Outlet<CaptureEvent>>,
+) -> Option<Arc<Delivered>> {
     let sink = pipeline.by_name(OUT)?.downcast::<gst_app::AppSink>().ok()?;
     let delivered = Arc::new(Delivered::default());
     let (outlet, counter) = (Arc::clone(outlet), Arc::clone(&delivered));
@@ -67,7 +69,9 @@ fn deliver(
         gst::element_error!(
             sink,
             gst::StreamError::Format,
-            ["the pipeline doesn't deliver FLV; put `flvmux streamable=true` in front of `appsink name=out`"]
+            [
+                "the pipeline doesn't deliver FLV; put `flvmux streamable=true` in front of `appsink name=out`"
+            ]
         );
         return Err(gst::FlowError::Error);
     }

@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
+use super::CaptureEvent;
 use super::plan::Plan;
 use super::tap::{self, Delivered};
-use super::CaptureEvent;
 use crate::bus::{self, Fault, FaultKind, Notice};
 use crate::error::CaptureError;
 use crate::outlet::Outlet;
@@ -91,14 +91,19 @@ impl Watch {
     ///
     /// # Errors
     /// When the pipeline can't be built or refuses to start.
-    pub(crate) fn start(mut plan: Plan, outlet: Outlet<CaptureEvent>) -> Result<Self, CaptureError> {
+    pub(crate) fn start(
+        mut plan: Plan,
+        outlet: Outlet<CaptureEvent>,
+    ) -> Result<Self, CaptureError> {
         let outlet = Arc::new(outlet);
         for warning in plan.warnings.drain(..) {
             outlet.offer(CaptureEvent::Warning(warning));
         }
         let mut with_microphone = true;
         let running = match Running::start(&plan, with_microphone, &outlet) {
-            Err(Refusal::Fault(fault)) if plan.can_lose_microphone() && fault.within("microphone") => {
+            Err(Refusal::Fault(fault))
+                if plan.can_lose_microphone() && fault.within("microphone") =>
+            {
                 outlet.offer(CaptureEvent::Warning(microphone_lost(&fault)));
                 with_microphone = false;
                 Running::start(&plan, with_microphone, &outlet)
@@ -106,7 +111,10 @@ impl Watch {
             other => other,
         }
         .map_err(Refusal::into_error)?;
-        let control = Control { phase: AtomicU8::new(Phase::Running as u8), bus: Mutex::new(running.bus.clone()) };
+        let control = Control {
+            phase: AtomicU8::new(Phase::Running as u8),
+            bus: Mutex::new(running.bus.clone()),
+        };
         Ok(Self { plan, outlet, control: Arc::new(control), running, with_microphone })
     }
 
@@ -202,23 +210,34 @@ impl Watch {
 
     fn restart(&mut self) -> Result<(), Vec<CaptureEvent>> {
         self.outlet.send(CaptureEvent::Restarted).map_err(|_| Vec::new())?;
-        let refused = |refusal: Refusal| vec![CaptureEvent::Failed(refusal.into_error().to_string())];
-        self.running = Running::start(&self.plan, self.with_microphone, &self.outlet).map_err(refused)?;
+        let refused =
+            |refusal: Refusal| vec![CaptureEvent::Failed(refusal.into_error().to_string())];
+        self.running =
+            Running::start(&self.plan, self.with_microphone, &self.outlet).map_err(refused)?;
         self.control.follow(self.running.bus.clone());
         Ok(())
     }
 }
 
 impl Running {
-    fn start(plan: &Plan, with_microphone: bool, outlet: &Arc<Outlet<CaptureEvent>>) -> Result<Self, Refusal> {
+    fn start(
+        plan: &Plan,
+        with_microphone: bool,
+        outlet: &Arc<Outlet<CaptureEvent>>,
+    ) -> Result<Self, Refusal> {
         let pipeline = plan.pipeline(with_microphone).map_err(Refusal::Error)?;
-        let delivered = tap::connect(&pipeline, outlet).ok_or_else(|| Refusal::Error(plan.wrong(tap::NO_OUT)))?;
+        let delivered = tap::connect(&pipeline, outlet)
+            .ok_or_else(|| Refusal::Error(plan.wrong(tap::NO_OUT)))?;
         let bus = pipeline.bus().expect("a pipeline made by this crate has a bus");
         let running = Self { pipeline, bus, delivered };
         match running.pipeline.set_state(gst::State::Playing) {
             Ok(_) => Ok(running),
             Err(_) => Err(bus::pending_fault(&running.bus).map_or_else(
-                || Refusal::Error(CaptureError::State { message: "GStreamer doesn't say why".to_owned() }),
+                || {
+                    Refusal::Error(CaptureError::State {
+                        message: "GStreamer doesn't say why".to_owned(),
+                    })
+                },
                 Refusal::Fault,
             )),
         }
@@ -275,7 +294,12 @@ mod tests {
     use super::*;
 
     fn fault(kind: FaultKind, of_device: bool) -> Fault {
-        Fault { path: vec!["camera".to_owned()], kind, of_device, message: "camera: poll error".to_owned() }
+        Fault {
+            path: vec!["camera".to_owned()],
+            kind,
+            of_device,
+            message: "camera: poll error".to_owned(),
+        }
     }
 
     #[test]
@@ -293,5 +317,66 @@ mod tests {
             last_words(fault(FaultKind::Resource, false)),
             [CaptureEvent::Failed("camera: poll error".to_owned())]
         );
+    }
+
+    const SOUND: &str = "audiotestsrc is-live=true ! voaacenc ! aacparse \
+        ! flvmux streamable=true ! appsink name=out";
+
+    /// Every event until the end, the bytes left out but for the first piece of each FLV stream.
+    fn watched(plan: Plan, stop_after_bytes: usize) -> Vec<CaptureEvent> {
+        crate::init().unwrap();
+        let (outlet, _shutter, mut events) = Outlet::new(64);
+        let watch = Watch::start(plan, outlet).unwrap();
+        let control = watch.control();
+        let thread = std::thread::spawn(move || watch.run());
+        let mut seen = Vec::new();
+        let mut pieces = 0;
+        while let Some(event) = events.blocking_recv() {
+            match event {
+                CaptureEvent::Bytes(bytes) => {
+                    pieces += 1;
+                    if bytes.starts_with(b"FLV") {
+                        seen.push(CaptureEvent::Bytes(bytes.slice(..3)));
+                    }
+                    if pieces == stop_after_bytes {
+                        control.request(Phase::Stopping);
+                    }
+                }
+                other => seen.push(other),
+            }
+        }
+        thread.join().unwrap();
+        seen
+    }
+
+    #[test]
+    fn a_microphone_that_fails_while_it_runs_is_left_out_and_the_stream_begins_anew() {
+        let failing = format!(
+            "{SOUND} audiotestsrc is-live=true ! identity name=microphone error-after=5 ! fakesink"
+        );
+        let seen = watched(Plan::of_texts(&failing, Some(SOUND)), 40);
+        let begin = CaptureEvent::Bytes(bytes::Bytes::from_static(b"FLV"));
+        assert_eq!(seen.len(), 5, "{seen:?}");
+        assert_eq!(seen[0], begin);
+        assert!(matches!(&seen[1], CaptureEvent::Warning(text) if text.contains("video only")));
+        assert_eq!(seen[2..], [CaptureEvent::Restarted, begin, CaptureEvent::Ended]);
+    }
+
+    #[test]
+    fn a_microphone_that_does_not_open_is_left_out_from_the_start() {
+        let failing = format!("{SOUND} filesrc name=microphone location=/no/such ! fakesink");
+        let seen = watched(Plan::of_texts(&failing, Some(SOUND)), 10);
+        assert!(matches!(&seen[0], CaptureEvent::Warning(text) if text.contains("video only")));
+        let begin = CaptureEvent::Bytes(bytes::Bytes::from_static(b"FLV"));
+        assert_eq!(seen[1..], [begin, CaptureEvent::Ended]);
+    }
+
+    #[test]
+    fn a_microphone_that_was_named_ends_the_capture_when_it_fails() {
+        let failing = format!(
+            "{SOUND} audiotestsrc is-live=true ! identity name=microphone error-after=5 ! fakesink"
+        );
+        let seen = watched(Plan::of_texts(&failing, None), 1_000);
+        assert!(matches!(seen.last(), Some(CaptureEvent::Failed(_))), "{seen:?}");
     }
 }

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use gst::prelude::*;
 use tokio::sync::Semaphore;
 
 use crate::error::PlayError;
@@ -79,9 +79,12 @@ impl Drop for PlayerInput {
 /// # Errors
 /// When the description has no `appsrc name=in`.
 pub(crate) fn attach(pipeline: &gst::Pipeline) -> Result<(PlayerInput, Arc<Semaphore>), PlayError> {
-    let source = pipeline.by_name("in").and_then(|element| element.downcast::<gst_app::AppSrc>().ok());
+    let source =
+        pipeline.by_name("in").and_then(|element| element.downcast::<gst_app::AppSrc>().ok());
     let Some(source) = source else {
-        return Err(PlayError::State { message: "the description has no `appsrc name=in`".to_owned() });
+        return Err(PlayError::State {
+            message: "the description has no `appsrc name=in`".to_owned(),
+        });
     };
     source.set_max_bytes(0);
     let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use super::PlayStats;
 use crate::bus;
@@ -73,9 +73,10 @@ impl Meter {
     /// A sink counts what it rendered and what it dropped as too late; only the first is of interest.
     fn rendered(&self) -> u64 {
         let screen = self.screen.get().and_then(gst::glib::WeakRef::upgrade);
-        let live = screen
-            .filter(|screen| screen.find_property("stats").is_some())
-            .and_then(|screen| screen.property::<gst::Structure>("stats").get::<u64>("rendered").ok());
+        let live =
+            screen.filter(|screen| screen.find_property("stats").is_some()).and_then(|screen| {
+                screen.property::<gst::Structure>("stats").get::<u64>("rendered").ok()
+            });
         let kept = self.shown.load(Ordering::Relaxed);
         live.map_or(kept, |live| live.max(kept))
     }
@@ -92,11 +93,13 @@ pub(crate) fn attach(pipeline: &gst::Pipeline) -> Result<Arc<Meter>, PlayError> 
     }
     let bus = pipeline.bus().expect("a pipeline made by this crate has a bus");
     let Some((video, pad)) = sink_of(pipeline, "video") else {
-        return Err(PlayError::State { message: "the description has no sink `name=video`".to_owned() });
+        return Err(PlayError::State {
+            message: "the description has no sink `name=video`".to_owned(),
+        });
     };
     watch_video(&video, &pad, &meter, &bus);
     if let Some((_, pad)) = sink_of(pipeline, "audio") {
-        let (meter, bus) = (Arc::clone(&meter), bus.clone());
+        let meter = Arc::clone(&meter);
         pad.add_probe(PROBED, move |_, info| {
             if info.buffer().is_some() {
                 meter.audio_buffers.fetch_add(1, Ordering::Relaxed);
@@ -111,7 +114,8 @@ pub(crate) fn attach(pipeline: &gst::Pipeline) -> Result<Arc<Meter>, PlayError> 
     Ok(meter)
 }
 
-const PROBED: gst::PadProbeType = gst::PadProbeType::BUFFER.union(gst::PadProbeType::EVENT_DOWNSTREAM);
+const PROBED: gst::PadProbeType =
+    gst::PadProbeType::BUFFER.union(gst::PadProbeType::EVENT_DOWNSTREAM);
 
 fn sink_of(pipeline: &gst::Pipeline, name: &str) -> Option<(gst::Element, gst::Pad)> {
     let element = pipeline.by_name(name)?;
@@ -129,10 +133,13 @@ fn watch_video(video: &gst::Element, pad: &gst::Pad, meter: &Arc<Meter>, bus: &g
             tell(&bus, gst::Structure::new_empty(FIRST_FRAME));
         }
         if let Some((width, height)) = size_of(info)
-            && (meter.width.swap(width, Ordering::Relaxed), meter.height.swap(height, Ordering::Relaxed))
-                != (width, height)
+            && (
+                meter.width.swap(width, Ordering::Relaxed),
+                meter.height.swap(height, Ordering::Relaxed),
+            ) != (width, height)
         {
-            let size = gst::Structure::builder(RESIZED).field("width", width).field("height", height);
+            let size =
+                gst::Structure::builder(RESIZED).field("width", width).field("height", height);
             tell(&bus, size.build());
         }
         if is_end(info) {
@@ -146,10 +153,9 @@ fn watch_video(video: &gst::Element, pad: &gst::Pad, meter: &Arc<Meter>, bus: &g
 /// The sink itself, or the one that an automatic sink chose inside.
 fn screen_within(video: &gst::Element) -> Option<gst::Element> {
     let Some(bin) = video.downcast_ref::<gst::Bin>() else { return Some(video.clone()) };
-    bin.iterate_recurse()
-        .into_iter()
-        .flatten()
-        .find(|element| element.element_flags().contains(gst::ElementFlags::SINK) && !element.is::<gst::Bin>())
+    bin.iterate_recurse().into_iter().flatten().find(|element| {
+        element.element_flags().contains(gst::ElementFlags::SINK) && !element.is::<gst::Bin>()
+    })
 }
 
 fn size_of(info: &gst::PadProbeInfo<'_>) -> Option<(u32, u32)> {

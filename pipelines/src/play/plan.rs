@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 use super::{PlaySink, PlaySpec};
 use crate::description::{self, Description, Values};

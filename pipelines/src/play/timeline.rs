@@ -11,8 +11,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 
 /// How long after the first frame every earlier arrival moves the base: a burst of the past is over by
 /// then even on a slow path.
@@ -40,11 +40,22 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// Frames are shown `slack_ns` after the live edge.
     pub(crate) fn new(slack_ns: i64) -> Self {
-        Self { slack_ns, base_ns: None, settled_at_ns: 0, window_ends_ns: 0, edges_ns: [None; TRACKS] }
+        Self {
+            slack_ns,
+            base_ns: None,
+            settled_at_ns: 0,
+            window_ends_ns: 0,
+            edges_ns: [None; TRACKS],
+        }
     }
 
     /// A frame of `track` with `running_time_ns` arrived at `now_ns`; returns the base time when it changes.
-    pub(crate) fn on_arrival(&mut self, track: usize, running_time_ns: i64, now_ns: i64) -> Option<i64> {
+    pub(crate) fn on_arrival(
+        &mut self,
+        track: usize,
+        running_time_ns: i64,
+        now_ns: i64,
+    ) -> Option<i64> {
         let offset = now_ns.saturating_sub(running_time_ns);
         let edge = self.edges_ns.get_mut(track)?;
         *edge = Some(edge.map_or(offset, |known| known.min(offset)));
@@ -93,10 +104,15 @@ pub(crate) fn attach(pipeline: &gst::Pipeline, lag: Duration) {
     }
     let timeline = Arc::new(Mutex::new(Timeline::new(slack_ns)));
     for (track, name) in ["video_in", "audio_in"].into_iter().enumerate() {
-        let Some(pad) = pipeline.by_name(name).and_then(|queue| queue.static_pad("sink")) else { continue };
-        let (pipeline, clock, timeline) = (pipeline.downgrade(), clock.clone(), Arc::clone(&timeline));
+        let Some(pad) = pipeline.by_name(name).and_then(|queue| queue.static_pad("sink")) else {
+            continue;
+        };
+        let (pipeline, clock, timeline) =
+            (pipeline.downgrade(), clock.clone(), Arc::clone(&timeline));
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            if let (Some(pipeline), Some(running_time)) = (pipeline.upgrade(), running_time_ns(pad, info)) {
+            if let (Some(pipeline), Some(running_time)) =
+                (pipeline.upgrade(), running_time_ns(pad, info))
+            {
                 let now = i64::try_from(clock.time().nseconds()).unwrap_or(i64::MAX);
                 let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(base) = timeline.on_arrival(track, running_time, now) {
@@ -136,7 +152,12 @@ mod tests {
 
     /// Plays `frames` frames in real time from running time `from`, `delay` after their time; returns the
     /// moves of the base.
-    fn run(timeline: &mut Timeline, from: i64, frames: i64, delay: impl Fn(i64) -> i64) -> Vec<i64> {
+    fn run(
+        timeline: &mut Timeline,
+        from: i64,
+        frames: i64,
+        delay: impl Fn(i64) -> i64,
+    ) -> Vec<i64> {
         (0..frames)
             .filter_map(|frame| {
                 let running_time = from + frame * FRAME;
@@ -181,7 +202,13 @@ mod tests {
         let mut timeline = Timeline::new(SLACK);
         run(&mut timeline, 0, 90, |_| 0);
         // Frames 0-24 all arrive when the 25th is due, then it runs on as before.
-        let moves = run(&mut timeline, 90 * FRAME, 300, |frame| if frame < 25 { (25 - frame) * FRAME } else { 0 });
+        let moves =
+            run(
+                &mut timeline,
+                90 * FRAME,
+                300,
+                |frame| if frame < 25 { (25 - frame) * FRAME } else { 0 },
+            );
         assert!(moves.is_empty(), "{moves:?}");
     }
 

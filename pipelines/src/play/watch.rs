@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use gstreamer as gst;
 use gst::prelude::*;
+use gstreamer as gst;
 use tokio::sync::Semaphore;
 
-use super::meter::{self, Meter};
 use super::PlayerEvent;
+use super::meter::{self, Meter};
 use crate::bus::{self, Fault, FaultKind, Notice};
 use crate::error::PlayError;
 use crate::outlet::{Outlet, Unwanted};
@@ -42,7 +42,8 @@ impl Watch {
         let watch = Self { pipeline, bus, meter, room, outlet };
         if watch.pipeline.set_state(gst::State::Playing).is_err() {
             let fault = bus::pending_fault(&watch.bus);
-            let message = fault.map_or_else(|| "GStreamer doesn't say why".to_owned(), |fault| fault.message);
+            let message =
+                fault.map_or_else(|| "GStreamer doesn't say why".to_owned(), |fault| fault.message);
             return Err(PlayError::State { message });
         }
         Ok(watch)
@@ -121,6 +122,8 @@ impl Drop for Watch {
 fn last_word(fault: Fault) -> PlayerEvent {
     match fault.kind {
         FaultKind::NotFound if fault.within("video") => PlayerEvent::Closed,
-        FaultKind::NotFound | FaultKind::Resource | FaultKind::Other => PlayerEvent::Failed(fault.message),
+        FaultKind::NotFound | FaultKind::Resource | FaultKind::Other => {
+            PlayerEvent::Failed(fault.message)
+        }
     }
 }

@@ -2,18 +2,22 @@
 //!
 //! What a device feeds must reach the appsink as FLV; what the device itself does is for `tests/camera`.
 
-mod common;
-
 use std::path::Path;
 
+use crate::common::{Tag, folder, read_until, small, tags};
 use astral_pipelines::{Capture, CaptureError, CaptureSource};
-use common::{Tag, folder, read_until, small, tags};
 
 /// The stand-ins: each shipped source element and a live source with the same name and shape.
 const STAND_INS: &[(&str, &str)] = &[
     ("v4l2src name=camera", "videotestsrc name=camera is-live=true"),
-    ("ximagesrc name=screen use-damage=false show-pointer=true", "videotestsrc name=screen is-live=true"),
-    ("pipewiresrc name=screen do-timestamp=true keepalive-time=1000", "videotestsrc name=screen is-live=true"),
+    (
+        "ximagesrc name=screen use-damage=false show-pointer=true",
+        "videotestsrc name=screen is-live=true",
+    ),
+    (
+        "pipewiresrc name=screen do-timestamp=true keepalive-time=1000",
+        "videotestsrc name=screen is-live=true",
+    ),
 ];
 const MICROPHONES: &[(&str, &str)] = &[
     ("audio/pulse.launch", "pulsesrc name=microphone"),
@@ -39,7 +43,8 @@ async fn delivers_pictures_and_sound(test: &str, text: &str) {
     let complete = |flv: &[u8]| {
         flv.len() > 100 && {
             let all = tags(flv);
-            all.iter().filter(|tag| tag.is_picture()).count() > 3 && all.iter().any(Tag::is_aac_header)
+            all.iter().filter(|tag| tag.is_picture()).count() > 3
+                && all.iter().any(Tag::is_aac_header)
         }
     };
     let (_, event) = read_until(&mut events, complete).await;
@@ -48,11 +53,14 @@ async fn delivers_pictures_and_sound(test: &str, text: &str) {
 
 #[tokio::test]
 async fn every_description_for_linux_links_from_its_device_to_the_appsink() {
-    for name in ["capture/v4l2.launch", "capture/screen-x11.launch", "capture/screen-pipewire.launch"] {
+    for name in
+        ["capture/v4l2.launch", "capture/screen-x11.launch", "capture/screen-pipewire.launch"]
+    {
         let text = with_stand_ins(shipped(name));
         assert!(text.contains("videotestsrc"), "{name} has no stand-in");
         for (microphone, device) in MICROPHONES {
-            let audio = shipped(microphone).replace(device, "audiotestsrc name=microphone is-live=true");
+            let audio =
+                shipped(microphone).replace(device, "audiotestsrc name=microphone is-live=true");
             assert!(audio.contains("audiotestsrc"), "{microphone} has no stand-in");
             let test = format!("{name}+{microphone}").replace('/', "_");
             delivers_pictures_and_sound(&test, &text.replace("{audio}", &audio)).await;
@@ -62,7 +70,8 @@ async fn every_description_for_linux_links_from_its_device_to_the_appsink() {
 
 #[tokio::test]
 async fn a_camera_that_speaks_mjpeg_is_decoded() {
-    let camera = "videotestsrc is-live=true ! video/x-raw,width=640,height=480,framerate=15/1 ! jpegenc";
+    let camera =
+        "videotestsrc is-live=true ! video/x-raw,width=640,height=480,framerate=15/1 ! jpegenc";
     let text = shipped("capture/v4l2.launch").replace("v4l2src name=camera", camera);
     let audio = shipped(MICROPHONES[0].0).replace(MICROPHONES[0].1, "audiotestsrc is-live=true");
     delivers_pictures_and_sound("mjpeg", &text.replace("{audio}", &audio)).await;

@@ -1,12 +1,11 @@
 //! A capture played into the fake sink: frames are really decoded, and counted.
 
-mod common;
-
+use crate::common::{Tag, next, read_until, small, tags};
 use astral_pipelines::{
-    Capture, CaptureEvent, CaptureSource, Mic, PlayError, PlaySink, PlaySpec, PlayStats, Player, PlayerEvent,
+    Capture, CaptureEvent, CaptureSource, Mic, PlayError, PlaySink, PlaySpec, PlayStats, Player,
+    PlayerEvent,
 };
 use bytes::Bytes;
-use common::{Tag, next, read_until, small, tags};
 
 const FAKE: PlaySpec =
     PlaySpec { sink: PlaySink::Fake, lag: std::time::Duration::ZERO, audio: true };
@@ -14,7 +13,9 @@ const FAKE: PlaySpec =
 /// An FLV stream of about `pictures` pictures and its end.
 async fn recorded(pictures: usize) -> Vec<u8> {
     let (capture, mut events) = Capture::start(&small(CaptureSource::Test)).unwrap();
-    let enough = |flv: &[u8]| flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= pictures;
+    let enough = |flv: &[u8]| {
+        flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= pictures
+    };
     let (mut flv, _) = read_until(&mut events, enough).await;
     capture.stop();
     let (rest, last) = read_until(&mut events, |_| false).await;
@@ -55,18 +56,20 @@ async fn a_live_capture_plays_while_it_runs() {
     let (player, mut input, mut events) = Player::start(&FAKE).unwrap();
     let feed = async {
         while player.stats().frames_rendered < 30 {
-            let Some(CaptureEvent::Bytes(bytes)) = next(&mut captured).await else { panic!("the capture ended") };
+            let Some(CaptureEvent::Bytes(bytes)) = next(&mut captured).await else {
+                panic!("the capture ended")
+            };
             input.push(bytes).await.unwrap();
         }
     };
-    tokio::time::timeout(common::DEADLINE, feed).await.unwrap();
+    tokio::time::timeout(crate::common::DEADLINE, feed).await.unwrap();
     assert_eq!(next(&mut events).await, Some(PlayerEvent::Resized { width: 320, height: 180 }));
     assert_eq!(next(&mut events).await, Some(PlayerEvent::FirstFrame));
 }
 
 #[tokio::test]
 async fn a_stream_without_sound_plays_and_ends() {
-    let source = common::folder("play_silent").join("silent.launch");
+    let source = crate::common::folder("play_silent").join("silent.launch");
     std::fs::write(
         &source,
         "videotestsrc is-live=true num-buffers=20 ! video/x-raw,width=320,height=180,framerate=30/1 ! {encoder} \
@@ -95,7 +98,9 @@ async fn a_new_picture_size_is_told_and_every_frame_is_decoded() {
     let mut spec = small(CaptureSource::Test);
     (spec.width, spec.height) = (640, 360);
     let (capture, mut events) = Capture::start(&spec).unwrap();
-    let enough = |flv: &[u8]| flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= 15;
+    let enough = |flv: &[u8]| {
+        flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= 15
+    };
     let (large_picture, _) = read_until(&mut events, enough).await;
     drop(capture);
 
@@ -143,7 +148,7 @@ async fn a_slow_player_makes_the_input_wait_and_bounds_what_waits() {
             input.push(Bytes::from(script.clone())).await.unwrap();
         }
     };
-    tokio::time::timeout(common::DEADLINE, push_all).await.unwrap();
+    tokio::time::timeout(crate::common::DEADLINE, push_all).await.unwrap();
 }
 
 #[tokio::test]
@@ -156,7 +161,8 @@ async fn a_dropped_player_refuses_input_and_ends_its_events() {
 
 #[tokio::test]
 async fn a_screen_is_refused_where_there_is_none() {
-    let set = |name| std::env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
+    let set =
+        |name| std::env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
     if set("DISPLAY") || set("WAYLAND_DISPLAY") {
         println!("skipped: there is a display here");
         return;

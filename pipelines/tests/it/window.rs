@@ -3,18 +3,16 @@
 //! Needs Xvfb. Each test starts a display of its own and runs itself again in a child process inside it,
 //! because a process can't safely change its own DISPLAY.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::common::{Tag, has, next, small, tags};
 use astral_pipelines::{
-    Capture, CaptureEvent, CaptureSource, CaptureSpec, DeviceKind, Mic, PlaySink, PlaySpec, Player, PlayerEvent,
-    PlayerInput,
+    Capture, CaptureEvent, CaptureSource, CaptureSpec, DeviceKind, Mic, PlaySink, PlaySpec, Player,
+    PlayerEvent, PlayerInput,
 };
 use bytes::Bytes;
-use common::{Tag, has, next, small, tags};
 use tokio::sync::mpsc;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
@@ -63,7 +61,7 @@ fn inside_a_display(test: &str) -> bool {
     }
     let display = Display::start();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", &format!("window::{test}"), "--nocapture"])
         .env(INSIDE, test)
         .env("DISPLAY", &display.name)
         .env_remove("WAYLAND_DISPLAY")
@@ -111,7 +109,10 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(tokio::time::timeout(common::DEADLINE, polled).await.is_ok(), "waited for {what}");
+    assert!(
+        tokio::time::timeout(crate::common::DEADLINE, polled).await.is_ok(),
+        "waited for {what}"
+    );
 }
 
 /// The one window on the display: there is no window manager.
@@ -132,7 +133,12 @@ async fn a_window_shows_the_picture_and_closing_it_is_told() {
     let mut playing = playing_window(&small(CaptureSource::Test)).await;
     let player = &playing.player;
     until("30 frames on the screen", || player.stats().frames_rendered >= 30).await;
-    println!("{:?}", player.stats());
+    // Once it is live, a window shows every frame in real time: 60 frames are two seconds.
+    let began = tokio::time::Instant::now();
+    until("60 frames more", || player.stats().frames_rendered >= 90).await;
+    let took = began.elapsed();
+    println!("60 frames on the screen in {took:?}; {:?}", player.stats());
+    assert!(took < Duration::from_secs(6), "60 frames took {took:?}");
 
     let (display, _) = x11rb::connect(None).unwrap();
     let window = window_of(&display).expect("a window on the display");
@@ -142,7 +148,8 @@ async fn a_window_shows_the_picture_and_closing_it_is_told() {
         .unwrap()
         .reply()
         .unwrap();
-    let bright = picture.data.chunks(4).filter(|pixel| pixel[..3].iter().any(|part| *part > 64)).count();
+    let bright =
+        picture.data.chunks(4).filter(|pixel| pixel[..3].iter().any(|part| *part > 64)).count();
     assert!(bright * 2 > picture.data.len() / 4, "the window is dark");
 
     close(&display, window);
@@ -154,7 +161,8 @@ async fn a_window_shows_the_picture_and_closing_it_is_told() {
     };
     assert_eq!(closed, Some(PlayerEvent::Closed));
     assert_eq!(next(&mut playing.events).await, None);
-    let mut input = tokio::time::timeout(common::DEADLINE, playing.feeding).await.unwrap().unwrap();
+    let mut input =
+        tokio::time::timeout(crate::common::DEADLINE, playing.feeding).await.unwrap().unwrap();
     assert!(input.push(Bytes::from_static(b"x")).await.is_err());
     assert!(playing.player.stats().frames_rendered >= 30, "the count outlives the window");
 }
@@ -177,7 +185,7 @@ async fn a_stream_joined_with_a_burst_of_the_past_is_shown_at_its_live_edge() {
     let play = PlaySpec { sink: PlaySink::Window, ..PlaySpec::default() };
     let (player, mut input, _events) = Player::start(&play).unwrap();
     // Three seconds of the past, which reach the player all at once.
-    let (past, _) = common::read_until(&mut captured, |flv| {
+    let (past, _) = crate::common::read_until(&mut captured, |flv| {
         flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= 90
     })
     .await;
@@ -185,7 +193,9 @@ async fn a_stream_joined_with_a_burst_of_the_past_is_shown_at_its_live_edge() {
     let mut sent = 90;
     // The next two seconds come live; a player that showed the past first would show none of them.
     while sent < 150 {
-        let Some(CaptureEvent::Bytes(bytes)) = next(&mut captured).await else { panic!("the capture ended") };
+        let Some(CaptureEvent::Bytes(bytes)) = next(&mut captured).await else {
+            panic!("the capture ended")
+        };
         sent += u64::from(bytes[0] == 9);
         input.push(bytes).await.unwrap();
     }
@@ -211,7 +221,7 @@ async fn a_window_follows_a_change_of_the_picture_size() {
     if !inside_a_display("a_window_follows_a_change_of_the_picture_size") {
         return;
     }
-    let path = common::folder("resize").join("resize.launch");
+    let path = crate::common::folder("resize").join("resize.launch");
     let launch = "videotestsrc is-live=true pattern=smpte ! capsfilter name=size caps=video/x-raw,width=320,height=180,framerate=30/1 \
          ! {encoder} ! h264parse ! flvmux streamable=true ! appsink name=out";
     std::fs::write(&path, launch).unwrap();
@@ -228,7 +238,9 @@ async fn a_window_follows_a_change_of_the_picture_size() {
     let mut passed = 13;
     let before = player.stats().frames_rendered;
     while player.stats().frames_rendered < before + 30 {
-        let Some(CaptureEvent::Bytes(bytes)) = next(&mut captured).await else { panic!("the capture ended") };
+        let Some(CaptureEvent::Bytes(bytes)) = next(&mut captured).await else {
+            panic!("the capture ended")
+        };
         flv.extend_from_slice(&bytes);
         // Whole tags, without the FLV header of the second stream.
         let whole: usize = 13 + tags(&flv).iter().map(|tag| tag.body.len() + 15).sum::<usize>();
@@ -259,9 +271,12 @@ async fn the_screen_of_an_x11_session_is_listed_and_captured() {
     assert_eq!(screens.len(), 1);
     assert_eq!(screens[0].id, std::env::var("DISPLAY").unwrap());
 
-    let (_capture, mut events) = Capture::start(&small(CaptureSource::Screen { mic: Mic::None })).unwrap();
-    let pictures = |flv: &[u8]| flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= 10;
-    let (flv, event) = common::read_until(&mut events, pictures).await;
+    let (_capture, mut events) =
+        Capture::start(&small(CaptureSource::Screen { mic: Mic::None })).unwrap();
+    let pictures = |flv: &[u8]| {
+        flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_picture()).count() >= 10
+    };
+    let (flv, event) = crate::common::read_until(&mut events, pictures).await;
     assert_eq!(event, None);
     assert!(tags(&flv).iter().any(Tag::is_keyframe));
 }
@@ -271,11 +286,16 @@ async fn a_screen_without_any_microphone_is_captured_with_a_warning() {
     if !inside_a_display("a_screen_without_any_microphone_is_captured_with_a_warning") {
         return;
     }
-    if astral_pipelines::devices().unwrap().iter().any(|device| device.kind == DeviceKind::Microphone) {
+    if astral_pipelines::devices()
+        .unwrap()
+        .iter()
+        .any(|device| device.kind == DeviceKind::Microphone)
+    {
         println!("skipped: there is a microphone here");
         return;
     }
-    let (_capture, mut events) = Capture::start(&small(CaptureSource::Screen { mic: Mic::Default })).unwrap();
+    let (_capture, mut events) =
+        Capture::start(&small(CaptureSource::Screen { mic: Mic::Default })).unwrap();
     let warning = "no microphone found: the stream carries video only".to_owned();
     assert_eq!(next(&mut events).await, Some(CaptureEvent::Warning(warning)));
     assert!(matches!(next(&mut events).await, Some(CaptureEvent::Bytes(_))));

@@ -1,19 +1,20 @@
 //! Captures that really run: the test picture, files, users' descriptions, missing devices.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::{Tag, folder, has, next, read_until, small, tags};
 use astral_pipelines::{Capture, CaptureError, CaptureEvent, CaptureSource, Encoder, Mic};
-use common::{Tag, folder, has, next, read_until, small, tags};
 
 #[tokio::test]
 async fn the_test_picture_is_flv_with_headers_and_keyframes_at_the_asked_interval() {
     let (capture, mut events) = Capture::start(&small(CaptureSource::Test)).unwrap();
     println!("{} in: {}", capture.encoder_name(), capture.description());
-    let keyframes = |flv: &[u8]| tags(flv).into_iter().filter(Tag::is_keyframe).map(|tag| tag.time_ms).collect::<Vec<_>>();
-    let (flv, event) = read_until(&mut events, |flv| flv.len() > 100 && keyframes(flv).len() >= 5).await;
+    let keyframes = |flv: &[u8]| {
+        tags(flv).into_iter().filter(Tag::is_keyframe).map(|tag| tag.time_ms).collect::<Vec<_>>()
+    };
+    let (flv, event) =
+        read_until(&mut events, |flv| flv.len() > 100 && keyframes(flv).len() >= 5).await;
     assert_eq!(event, None);
     let all = tags(&flv);
     assert!(all.iter().any(Tag::is_avc_header));
@@ -23,8 +24,15 @@ async fn the_test_picture_is_flv_with_headers_and_keyframes_at_the_asked_interva
         let gap = pair[1] - pair[0];
         assert!((450..=550).contains(&gap), "keyframes at {times:?}");
     }
-    let sound: Vec<_> = all.iter().filter(|tag| tag.kind == 8 && !tag.is_aac_header()).map(|tag| tag.time_ms).collect();
-    assert!(sound.windows(2).all(|pair| (21..=22).contains(&(pair[1] - pair[0]))), "sound at {sound:?}");
+    let sound: Vec<_> = all
+        .iter()
+        .filter(|tag| tag.kind == 8 && !tag.is_aac_header())
+        .map(|tag| tag.time_ms)
+        .collect();
+    assert!(
+        sound.windows(2).all(|pair| (21..=22).contains(&(pair[1] - pair[0]))),
+        "sound at {sound:?}"
+    );
 }
 
 #[tokio::test]
@@ -49,7 +57,7 @@ async fn a_capture_that_nobody_reads_stops_at_once_when_dropped() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(common::DEADLINE, full).await.unwrap();
+    tokio::time::timeout(crate::common::DEADLINE, full).await.unwrap();
     let dropped = tokio::task::spawn_blocking(move || drop(capture));
     tokio::time::timeout(std::time::Duration::from_secs(3), dropped).await.unwrap().unwrap();
 }
@@ -61,10 +69,17 @@ async fn each_software_encoder_gives_keyframes_at_the_asked_interval() {
         spec.encoder = encoder;
         let (capture, mut events) = Capture::start(&spec).unwrap();
         assert_eq!(capture.encoder_name(), name);
-        let pictures = |flv: &[u8]| tags(flv).into_iter().filter(Tag::is_picture).collect::<Vec<_>>();
-        let (flv, event) = read_until(&mut events, |flv| flv.len() > 100 && pictures(flv).len() >= 32).await;
+        let pictures =
+            |flv: &[u8]| tags(flv).into_iter().filter(Tag::is_picture).collect::<Vec<_>>();
+        let (flv, event) =
+            read_until(&mut events, |flv| flv.len() > 100 && pictures(flv).len() >= 32).await;
         assert_eq!(event, None);
-        let keyframes: Vec<_> = pictures(&flv).iter().enumerate().filter(|(_, tag)| tag.is_keyframe()).map(|(at, _)| at).collect();
+        let keyframes: Vec<_> = pictures(&flv)
+            .iter()
+            .enumerate()
+            .filter(|(_, tag)| tag.is_keyframe())
+            .map(|(at, _)| at)
+            .collect();
         assert_eq!(keyframes, [0, 15, 30], "{name}");
     }
 }
@@ -80,7 +95,9 @@ async fn a_missing_camera_is_told_with_the_cameras_there_are() {
     let camera = CaptureSource::Camera { device: Some("/dev/video99".to_owned()), mic: Mic::None };
     let error = Capture::start(&small(camera)).unwrap_err();
     println!("{error}");
-    let CaptureError::DeviceNotFound { wanted, mut available } = error else { panic!("another error") };
+    let CaptureError::DeviceNotFound { wanted, mut available } = error else {
+        panic!("another error")
+    };
     available.sort();
     assert_eq!((wanted.as_str(), available), ("the camera /dev/video99", there_are));
 }
@@ -96,7 +113,10 @@ async fn a_device_file_that_is_no_camera_is_refused_in_the_systems_words() {
 #[tokio::test]
 async fn a_named_microphone_that_is_not_there_is_refused() {
     // The camera comes first, so borrow a device file that exists.
-    let camera = CaptureSource::Camera { device: Some("/dev/null".to_owned()), mic: Mic::Device("no such mic".to_owned()) };
+    let camera = CaptureSource::Camera {
+        device: Some("/dev/null".to_owned()),
+        mic: Mic::Device("no such mic".to_owned()),
+    };
     let error = Capture::start(&small(camera)).unwrap_err();
     assert!(error.to_string().starts_with("the microphone no such mic wasn't found; "), "{error}");
 }
@@ -111,7 +131,9 @@ fn launch_file(test: &str, text: &str) -> CaptureSource {
 async fn a_users_description_without_appsink_is_refused() {
     let source = launch_file("no_appsink", "videotestsrc is-live=true ! fakesink");
     let error = Capture::start(&small(source)).unwrap_err();
-    let CaptureError::Description { path, message } = error else { panic!("another error: {error}") };
+    let CaptureError::Description { path, message } = error else {
+        panic!("another error: {error}")
+    };
     assert!(path.ends_with("own.launch"));
     assert!(message.contains("appsink name=out"), "{message}");
 }
@@ -120,7 +142,9 @@ async fn a_users_description_without_appsink_is_refused() {
 async fn a_users_description_with_a_missing_element_names_it() {
     let source = launch_file("no_element", "videotestsrc ! nosuchenc ! flvmux ! appsink name=out");
     let error = Capture::start(&small(source)).unwrap_err();
-    let CaptureError::MissingElement { element, .. } = error else { panic!("another error: {error}") };
+    let CaptureError::MissingElement { element, .. } = error else {
+        panic!("another error: {error}")
+    };
     assert_eq!(element, "nosuchenc");
 }
 
@@ -156,7 +180,15 @@ fn make_file(test: &str, name: &str, codecs: &[&str]) -> Option<PathBuf> {
     }
     let path = folder(test).join(name);
     let made = Command::new("ffmpeg")
-        .args(["-loglevel", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=30:duration=1.5"])
+        .args([
+            "-loglevel",
+            "error",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=320x180:rate=30:duration=1.5",
+        ])
         .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=1.5"])
         .args(codecs)
         .arg(&path)
@@ -166,7 +198,20 @@ fn make_file(test: &str, name: &str, codecs: &[&str]) -> Option<PathBuf> {
     Some(path)
 }
 
-const H264_AAC: &[&str] = &["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf", "2", "-g", "15", "-c:a", "aac"];
+const H264_AAC: &[&str] = &[
+    "-c:v",
+    "libx264",
+    "-preset",
+    "ultrafast",
+    "-pix_fmt",
+    "yuv420p",
+    "-bf",
+    "2",
+    "-g",
+    "15",
+    "-c:a",
+    "aac",
+];
 
 /// Every picture of the file, as ffmpeg reads it, each with its length in front as in MP4 and FLV.
 fn h264_of(path: &Path) -> Vec<Vec<u8>> {
@@ -179,7 +224,11 @@ fn h264_of(path: &Path) -> Vec<Vec<u8>> {
         .status()
         .unwrap();
     assert!(copied.success());
-    tags(&std::fs::read(flv).unwrap()).iter().filter(|tag| tag.is_picture()).map(|tag| tag.h264().to_vec()).collect()
+    tags(&std::fs::read(flv).unwrap())
+        .iter()
+        .filter(|tag| tag.is_picture())
+        .map(|tag| tag.h264().to_vec())
+        .collect()
 }
 
 #[tokio::test]
@@ -195,7 +244,8 @@ async fn a_file_loops_and_its_h264_passes_untouched() {
             let all = tags(&flv);
             assert!(all.iter().any(Tag::is_avc_header), "{name}");
             assert!(all.iter().any(Tag::is_aac_header), "{name}");
-            let sent: Vec<_> = all.iter().filter(|tag| tag.is_picture()).map(|tag| tag.h264().to_vec()).collect();
+            let sent: Vec<_> =
+                all.iter().filter(|tag| tag.is_picture()).map(|tag| tag.h264().to_vec()).collect();
             assert_eq!(sent.len(), reference.len(), "{name}");
             assert!(sent == reference, "{name}: the H.264 was changed");
         }

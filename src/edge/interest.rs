@@ -12,6 +12,7 @@ use std::{
 use astral_core::ids::StreamId;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::ports::{Keep, MediaSource, OpenError, Streams};
 
@@ -62,6 +63,7 @@ pub struct Interests {
     streams: Arc<dyn Streams>,
     ledger: Arc<Mutex<Ledger>>,
     idle: Arc<Notify>,
+    closed: CancellationToken,
     linger: Duration,
 }
 
@@ -93,7 +95,8 @@ impl Interests {
     /// As [`Self::new`] with another delay.
     #[must_use]
     pub fn with_linger(streams: Arc<dyn Streams>, linger: Duration) -> Self {
-        Self { streams, ledger: Arc::default(), idle: Arc::default(), linger }
+        let closed = CancellationToken::new();
+        Self { streams, ledger: Arc::default(), idle: Arc::default(), closed, linger }
     }
 
     /// Opens `id` for one reader, joining the stream when needed. Dropping the reader leaves.
@@ -111,7 +114,7 @@ impl Interests {
             Stay { interests: self.clone(), id, kind: StayKind::Reader }
         };
         let source = self.streams.open(id, keep).await?;
-        Ok(Reader { source, _stay: stay })
+        Ok(Reader { source, closed: self.closed.clone(), _stay: stay })
     }
 
     /// Keeps `id` joined without reading, until [`Self::unwatch`].
@@ -130,16 +133,33 @@ impl Interests {
     /// Ends [`Self::watch`]; the stream is stopped at once when nobody else needs it. False when it
     /// was not watched.
     pub async fn unwatch(&self, id: StreamId) -> bool {
-        let (was_watched, is_idle) = {
+        let kept = self.lock().entries.get_mut(&id).and_then(|entry| entry.kept.take());
+        if kept.is_none() {
+            return false;
+        }
+        drop(kept); // Before the stop: it is a reader too.
+        self.stop_if_idle(id).await;
+        true
+    }
+
+    /// Stops `id` at once when nobody here needs it, without waiting for [`LINGER`].
+    pub async fn stop_if_idle(&self, id: StreamId) {
+        let is_idle = {
             let mut ledger = self.lock();
-            let Some(entry) = ledger.entries.get_mut(&id) else { return false };
-            (entry.kept.take().is_some(), entry.is_idle())
+            let is_idle = ledger.entries.get(&id).is_none_or(Entry::is_idle);
+            if is_idle {
+                ledger.entries.remove(&id);
+            }
+            is_idle
         };
         if is_idle {
-            self.lock().entries.remove(&id);
             self.streams.stop(id).await;
         }
-        was_watched
+    }
+
+    /// Ends every reader, now and to come: the node is stopping.
+    pub fn close(&self) {
+        self.closed.cancel();
     }
 
     /// Whether [`Self::watch`] holds `id`.
@@ -229,6 +249,7 @@ impl Drop for Stay {
 /// One local reader of a stream.
 pub struct Reader {
     source: Box<dyn MediaSource>,
+    closed: CancellationToken,
     // Fields drop in order: the source goes before its place in the ledger.
     _stay: Stay,
 }
@@ -241,7 +262,12 @@ impl std::fmt::Debug for Reader {
 
 impl MediaSource for Reader {
     fn next(&mut self) -> BoxFuture<'_, Option<super::ports::MediaItem>> {
-        self.source.next()
+        Box::pin(async move {
+            tokio::select! {
+                item = self.source.next() => item,
+                () = self.closed.cancelled() => None,
+            }
+        })
     }
 }
 

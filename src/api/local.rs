@@ -1,0 +1,238 @@
+//! The local servers of a node as one thing: API, HTTP-FLV and RTMP.
+//!
+//! Owns their start, their supervision and their end. Does not own the node, nor what each serves.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use astral_core::ids::StreamId;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    listener::BoundedListener,
+    port::{NodePort, Published},
+    publishing::{Publishing, Source},
+    router,
+    state::Api,
+    token::{self, TokenError},
+};
+use crate::{
+    edge::{
+        http_flv,
+        interest::{Interests, Pin},
+        local::{BindError, Gate, bind},
+        ports::Streams,
+        rtmp::{IngestKeys, KeyError, RtmpCounters, RtmpLimits, RtmpServer, session::APP},
+    },
+    node::{error::NodeError, tasks::Tasks},
+};
+
+/// The task that serves HTTP.
+pub const API: &str = "api";
+/// The task that serves encoders.
+pub const RTMP: &str = "rtmp";
+/// The task that stops streams nobody reads any more.
+const INTERESTS: &str = "interests";
+
+/// Until every local task has ended.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// Where the local servers are.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    /// The API's address, and whether a taken port may move.
+    pub api: (SocketAddr, bool),
+    /// The RTMP address, and whether a taken port may move.
+    pub rtmp: (SocketAddr, bool),
+    /// Where the API's token is kept.
+    pub token_file: PathBuf,
+}
+
+/// Why the local servers did not start, or ended by themselves.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A bound socket has no address.
+    #[error("a local socket has no address: {0}")]
+    Socket(#[from] std::io::Error),
+    /// There is no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A server's task died.
+    #[error(transparent)]
+    Task(#[from] NodeError),
+}
+
+/// The running local servers of a node. Dropping it does not stop them: see [`Self::stop`].
+pub struct Local {
+    api: Api,
+    tasks: Tasks,
+    rtmp_counters: Arc<RtmpCounters>,
+}
+
+impl std::fmt::Debug for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Local({}, {})", self.api_url(), self.rtmp_url())
+    }
+}
+
+impl Local {
+    /// Starts the servers of the node behind `node` and `streams`. `panic_in` names the task that
+    /// a test wants to panic.
+    ///
+    /// # Errors
+    /// [`LocalError`] when an address is taken or the token can't be kept.
+    pub async fn start_on(
+        node: Arc<dyn NodePort>,
+        streams: Arc<dyn Streams>,
+        config: LocalConfig,
+        panic_in: Option<String>,
+    ) -> Result<Self, LocalError> {
+        let token = token::load_or_create(&config.token_file)?;
+        let listener = bind(config.api.0, config.api.1).await?;
+        let rtmp = bind(config.rtmp.0, config.rtmp.1).await?;
+        let (api_addr, rtmp_addr) = (listener.local_addr()?, rtmp.local_addr()?);
+        let tasks = Tasks::new(panic_in);
+        let keys = IngestKeys::default();
+        let gate = Gate::new(api_addr, &token);
+        let interests = Interests::new(streams);
+        let rtmp_url = format!("rtmp://{}/{APP}", reachable(rtmp_addr));
+        let publishing = Publishing::new(keys.clone(), tasks.clone(), rtmp_url);
+        let api_url = format!("http://{}", reachable(api_addr));
+        let stopping = tasks.child_token();
+        let api = Api::new(node, interests.clone(), gate, publishing, api_url, stopping);
+        let server = RtmpServer::new(rtmp, keys, RtmpLimits::default());
+        let local = Self { api, tasks, rtmp_counters: server.counters() };
+        local.spawn(RTMP, server.run());
+        local.spawn(INTERESTS, async move { interests.run().await });
+        local.spawn_http(BoundedListener::new(listener));
+        Ok(local)
+    }
+
+    fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        self.tasks.spawn_vital(name, async move {
+            tasks.panic_point(name);
+            tokio::select! {
+                () = work => {}
+                () = tasks.stopping() => {}
+            }
+        });
+    }
+
+    fn spawn_http(&self, listener: BoundedListener) {
+        let (router, tasks) = (router::router(self.api.clone()), self.tasks.clone());
+        let interests = self.api.interests.clone();
+        self.tasks.spawn_vital(API, async move {
+            tasks.panic_point(API);
+            let stop = tasks.child_token();
+            let stopping = async move {
+                stop.cancelled().await;
+                interests.close();
+            };
+            let served = axum::serve(listener, router).with_graceful_shutdown(stopping).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the API's listener failed");
+            }
+        });
+    }
+
+    /// Where the API is, such as `http://127.0.0.1:8000`.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        self.api.api_url.clone()
+    }
+
+    /// Where encoders connect, without a key, such as `rtmp://127.0.0.1:1935/astral`.
+    #[must_use]
+    pub fn rtmp_url(&self) -> String {
+        self.api.publishing.rtmp_url().to_owned()
+    }
+
+    /// Where a player on this machine opens `stream`.
+    #[must_use]
+    pub fn http_flv_url(&self, stream: StreamId) -> String {
+        http_flv::url(&self.api.api_url, stream)
+    }
+
+    /// What happened on the RTMP port.
+    #[must_use]
+    pub fn rtmp_counters(&self) -> Arc<RtmpCounters> {
+        self.rtmp_counters.clone()
+    }
+
+    /// Opens a stream key for `stream` and fills it from the encoder that comes with the key; the
+    /// URL for that encoder. The stream ends through the API or by [`Self::stop`].
+    ///
+    /// # Errors
+    /// [`KeyError`] when too many keys are open; the stream is ended then.
+    pub async fn ingest_into(
+        &self,
+        name: &str,
+        stream: Box<dyn Published>,
+    ) -> Result<String, KeyError> {
+        match self.api.publishing.from_encoder(name, stream) {
+            Ok(url) => Ok(url),
+            Err((error, stream)) => {
+                stream.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets `POST /streams` publish from `source` under `name`.
+    pub fn offer_source(&self, name: &str, source: Arc<dyn Source>) {
+        self.api.publishing.offer(name, source);
+    }
+
+    /// Says that something besides players needs `id`: while the pin lives, players that leave
+    /// never stop the stream.
+    #[must_use]
+    pub fn pin(&self, id: StreamId) -> Pin {
+        self.api.interests.pin(id)
+    }
+
+    /// Resolves when the API was asked to shut the node down. Cancel safe.
+    pub async fn shutdown_requested(&self) {
+        self.api.shutdown.cancelled().await;
+    }
+
+    /// Resolves when a server's task died; never when the servers were stopped. Cancel safe.
+    pub async fn failed(&self) -> LocalError {
+        self.tasks.stopping().await;
+        match self.tasks.failure() {
+            Some(error) => error.into(),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends published streams, then every server; 2 s at most.
+    pub async fn stop(&mut self) {
+        self.tasks.stop();
+        if tokio::time::timeout(STOP_MAX, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some local connections did not end within {STOP_MAX:?}");
+        }
+    }
+
+    /// A token that ends with the servers.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.tasks.child_token()
+    }
+}
+
+/// The address that programs on this machine use for a listener: one on all addresses is reached
+/// by loopback.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), addr.port())
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), addr.port())
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => addr,
+    }
+}

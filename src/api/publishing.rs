@@ -1,0 +1,194 @@
+//! Streams published through the local servers: by an encoder, or by a source the program offers.
+//!
+//! Owns which there are, the task that fills each, and their end. Does not own the streams
+//! themselves nor the RTMP port.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use astral_core::ids::StreamId;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::port::Published;
+use crate::{
+    edge::rtmp::{FinishCause, IngestFeed, IngestKeys, KeyError, RtmpEvent},
+    node::tasks::Tasks,
+};
+
+/// Until an ended stream has told everybody.
+const END_MAX: Duration = Duration::from_secs(5);
+/// The task that fills one stream from its encoder.
+const INGEST: &str = "rtmp-ingest";
+/// The task that fills one stream from another source.
+const SOURCE: &str = "source";
+
+/// Fills streams with media from somewhere else than an encoder, such as the test picture. The
+/// program that has such a source offers it; the API knows it by name only.
+pub trait Source: Send + Sync + 'static {
+    /// Fills `stream` until `stop` is cancelled or the source is over, then ends the stream.
+    fn run(&self, stream: Box<dyn Published>, stop: CancellationToken) -> BoxFuture<'static, ()>;
+}
+
+/// A stream published here, for lists.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Own {
+    pub(super) id: StreamId,
+    pub(super) link: String,
+    pub(super) name: String,
+    pub(super) publish_url: Option<String>,
+}
+
+struct Entry {
+    own: Own,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// The table of one node. Clones share it.
+#[derive(Clone)]
+pub(super) struct Publishing {
+    keys: IngestKeys,
+    tasks: Tasks,
+    rtmp_url: String,
+    table: Arc<Mutex<BTreeMap<StreamId, Entry>>>,
+    sources: Arc<Mutex<BTreeMap<String, Arc<dyn Source>>>>,
+}
+
+impl Publishing {
+    pub(super) fn new(keys: IngestKeys, tasks: Tasks, rtmp_url: String) -> Self {
+        Self { keys, tasks, rtmp_url, table: Arc::default(), sources: Arc::default() }
+    }
+
+    pub(super) fn rtmp_url(&self) -> &str {
+        &self.rtmp_url
+    }
+
+    /// Offers `source` under `name` from here on.
+    pub(super) fn offer(&self, name: &str, source: Arc<dyn Source>) {
+        self.sources().insert(name.to_owned(), source);
+    }
+
+    /// The source offered under `name`.
+    pub(super) fn source(&self, name: &str) -> Option<Arc<dyn Source>> {
+        self.sources().get(name).cloned()
+    }
+
+    /// Names of the offered sources.
+    pub(super) fn offered(&self) -> Vec<String> {
+        self.sources().keys().cloned().collect()
+    }
+
+    /// Opens a key for `stream` and fills it from whatever encoder comes with it; the URL for the
+    /// encoder.
+    pub(super) fn from_encoder(
+        &self,
+        name: &str,
+        mut stream: Box<dyn Published>,
+    ) -> Result<String, (KeyError, Box<dyn Published>)> {
+        let mut feed = match self.keys.open() {
+            Ok(feed) => feed,
+            Err(error) => return Err((error, stream)),
+        };
+        let url = format!("{}/{}", self.rtmp_url, feed.key());
+        let id = stream.id();
+        let stop = self.enter(name, &*stream, Some(url.clone()));
+        let stopping = self.tasks.child_token();
+        let task = async move {
+            tokio::select! {
+                () = fill(id, &mut feed, &mut *stream) => {}
+                () = stop.cancelled() => {}
+                () = stopping.cancelled() => {}
+            }
+            // The encoder goes first, so that it sees the stream stopped and not the node gone.
+            drop(feed);
+            stream.end().await;
+        };
+        self.spawn(INGEST, id, task);
+        Ok(url)
+    }
+
+    /// Fills `stream` from `source`.
+    pub(super) fn from_source(&self, name: &str, stream: Box<dyn Published>, source: &dyn Source) {
+        let id = stream.id();
+        let stop = self.enter(name, &*stream, None);
+        self.spawn(SOURCE, id, source.run(stream, stop));
+    }
+
+    /// Ends a stream published here and waits until everybody was told; false when there is none.
+    pub(super) async fn end(&self, id: StreamId) -> bool {
+        let Some(ended) = self.table().get(&id).map(|entry| {
+            entry.stop.cancel();
+            entry.ended.clone()
+        }) else {
+            return false;
+        };
+        // The stream is gone from here either way; a slow goodbye goes on in the background.
+        let _ = tokio::time::timeout(END_MAX, ended.cancelled()).await;
+        true
+    }
+
+    /// The streams published here, in the order of their ids.
+    pub(super) fn list(&self) -> Vec<Own> {
+        self.table().values().map(|entry| entry.own.clone()).collect()
+    }
+
+    fn enter(
+        &self,
+        name: &str,
+        stream: &dyn Published,
+        publish_url: Option<String>,
+    ) -> CancellationToken {
+        let own = Own { id: stream.id(), link: stream.link(), name: name.to_owned(), publish_url };
+        let stop = self.tasks.child_token();
+        let entry = Entry { own, stop: stop.clone(), ended: CancellationToken::new() };
+        self.table().insert(stream.id(), entry);
+        stop
+    }
+
+    fn spawn(
+        &self,
+        task: &'static str,
+        id: StreamId,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let table = self.clone();
+        self.tasks.spawn(task, work, move |_panicked| async move {
+            let entry = table.table().remove(&id);
+            if let Some(entry) = entry {
+                entry.ended.cancel();
+            }
+        });
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<StreamId, Entry>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<String, Arc<dyn Source>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn fill(id: StreamId, feed: &mut IngestFeed, stream: &mut dyn Published) {
+    let stream_id = id.short();
+    let filled = feed.fill(stream, |event| match event {
+        RtmpEvent::Started { encoder } => {
+            tracing::info!(stream = stream_id, ?encoder, "an encoder brings the stream");
+        }
+        RtmpEvent::Finished { cause: FinishCause::Unpublished } => {
+            tracing::info!(stream = stream_id, "the encoder has finished; the stream waits for it");
+        }
+        RtmpEvent::Finished { cause } => {
+            tracing::warn!(stream = stream_id, ?cause, "the encoder is gone; the stream waits");
+        }
+        RtmpEvent::Tag(_) => {}
+    });
+    if let Err(error) = filled.await {
+        tracing::warn!(stream = id.short(), %error, "the stream ends");
+    }
+}

@@ -1,0 +1,146 @@
+//! What all handlers share.
+//!
+//! Owns the API's view of its node and the small tables behind it: what is seeded through it, which
+//! sources it offers. Does not own published streams (see `publishing`).
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use astral_core::ids::StreamId;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    dto::{StreamDto, StreamRole, UrlDto},
+    error::Problem,
+    port::{NodePort, NodeState},
+    publishing::Publishing,
+};
+use crate::{
+    edge::{
+        http_flv,
+        interest::{Interests, Pin},
+        local::Gate,
+    },
+    node::link::StreamLink,
+};
+
+/// Readers of `GET /events` at the same time.
+pub const EVENT_READERS_MAX: usize = 16;
+
+/// Handed to every handler; clones share everything.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) node: Arc<dyn NodePort>,
+    pub(super) interests: Interests,
+    pub(super) gate: Gate,
+    pub(super) publishing: Publishing,
+    pub(super) api_url: String,
+    pub(super) shutdown: CancellationToken,
+    pub(super) stopping: CancellationToken,
+    pub(super) event_readers: Arc<Semaphore>,
+    seeds: Arc<Mutex<BTreeMap<StreamId, Pin>>>,
+}
+
+impl Api {
+    pub(super) fn new(
+        node: Arc<dyn NodePort>,
+        interests: Interests,
+        gate: Gate,
+        publishing: Publishing,
+        api_url: String,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self {
+            node,
+            interests,
+            gate,
+            publishing,
+            api_url,
+            stopping,
+            shutdown: CancellationToken::new(),
+            event_readers: Arc::new(Semaphore::new(EVENT_READERS_MAX)),
+            seeds: Arc::default(),
+        }
+    }
+
+    /// Remembers that `id` is seeded, so that players who leave never stop it.
+    pub(super) fn seeding(&self, id: StreamId) {
+        let pin = self.interests.pin(id);
+        let earlier = self.seeds().insert(id, pin);
+        drop(earlier); // Outside the table's lock: it takes the ledger's.
+    }
+
+    /// Forgets it again; false when it was not seeded through the API.
+    pub(super) fn unseeded(&self, id: StreamId) -> bool {
+        let pin = self.seeds().remove(&id);
+        pin.is_some()
+    }
+
+    fn seeds(&self) -> std::sync::MutexGuard<'_, BTreeMap<StreamId, Pin>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.seeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn http_flv(&self, id: StreamId) -> String {
+        http_flv::url(&self.api_url, id)
+    }
+
+    /// Every stream that the node knows of, in the order of their ids.
+    pub(super) fn streams(&self, state: &NodeState) -> Vec<StreamDto> {
+        let overlay = &state.overlay;
+        let announced = overlay.streams.iter().map(|view| {
+            let role = StreamRole::of(view.stream, overlay).unwrap_or(StreamRole::Listed);
+            // A name that came by the directory was checked there.
+            let link = astral_core::ids::StreamName::new(view.name.clone())
+                .map(|name| StreamLink { source: view.source, name }.to_string());
+            let link = link.unwrap_or_default();
+            StreamDto::announced(view, role, link, self.http_flv(view.stream))
+        });
+        let mut streams: BTreeMap<StreamId, StreamDto> =
+            announced.map(|stream| (stream.id, stream)).collect();
+        let watched = overlay.watches.iter().map(|watch| watch.stream);
+        for id in overlay.publishing.iter().copied().chain(watched) {
+            let role = StreamRole::of(id, overlay).unwrap_or(StreamRole::Listed);
+            streams
+                .entry(id)
+                .or_insert_with(|| StreamDto::unannounced(id, role, self.http_flv(id)));
+        }
+        for own in self.publishing.list() {
+            let stream = streams.entry(own.id).or_insert_with(|| {
+                StreamDto::unannounced(own.id, StreamRole::Publishing, self.http_flv(own.id))
+            });
+            stream.link = Some(own.link);
+            if !stream.announced {
+                stream.name = Some(own.name.clone());
+                stream.title = own.name;
+            }
+        }
+        streams.into_values().collect()
+    }
+
+    /// One stream.
+    pub(super) async fn stream(&self, id: StreamId) -> Result<StreamDto, Problem> {
+        let state = self.node.state().await?;
+        let found = self.streams(&state).into_iter().find(|stream| stream.id == id);
+        found.ok_or_else(|| Problem::not_found(format!("no stream {id} is known to this node")))
+    }
+
+    /// The URLs of a stream, whether the node knows it or not.
+    pub(super) fn urls(&self, id: StreamId) -> UrlDto {
+        let own = self.publishing.list().into_iter().find(|own| own.id == id);
+        let (link, publish_url) = own.map(|own| (own.link, own.publish_url)).unzip();
+        UrlDto { id, link, http_flv: self.http_flv(id), publish_url: publish_url.flatten() }
+    }
+}
+
+/// Reads the id in a path: 64 digits, or a link with its slash written as `%2F`.
+pub(super) fn stream_id(text: &str) -> Result<StreamId, Problem> {
+    if text.starts_with("astral:") {
+        let link = text.parse::<StreamLink>();
+        return link.map(|link| link.id()).map_err(|error| Problem::invalid(error.to_string()));
+    }
+    text.parse().map_err(|error: astral_core::ids::IdError| Problem::not_found(error.to_string()))
+}

@@ -1,0 +1,27 @@
+//! `GET /api/v1/streams/{id}/url`: where to play and where to publish one stream.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::HeaderMap,
+};
+
+use super::{
+    dto::UrlDto,
+    error::Problem,
+    state::{Api, stream_id},
+};
+
+/// Needs the token although it changes nothing: the answer holds the stream key.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<UrlDto>, Problem> {
+    if !api.gate.authorised(&headers) {
+        return Err(Problem::unauthorized());
+    }
+    let id = stream_id(&id)?;
+    let link = api.stream(id).await?.link;
+    Ok(Json(UrlDto { link, ..api.urls(id) }))
+}

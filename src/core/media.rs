@@ -19,6 +19,12 @@ pub mod flv;
 pub mod frame;
 pub mod init;
 pub mod normalize;
+mod ranges;
+pub mod relay;
+mod ring;
+mod scheduler;
+mod sink;
+mod stripe;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -90,10 +90,6 @@ impl RangeSet {
         self.runs.is_empty()
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.runs.clear();
-    }
-
     /// How many numbers are in.
     pub(crate) fn count(&self) -> u64 {
         self.runs.iter().fold(0, |sum: u64, (from, to)| sum.saturating_add(to - from + 1))

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     chunk::{ChunkFlags, Payload},
-    relay::config::{RING_BYTES_MAX, RING_CHUNKS_MAX},
+    relay::{RING_BYTES_MAX, RING_CHUNKS_MAX},
 };
 use crate::{
     ids::{STRIPES_MAX, Stripe},

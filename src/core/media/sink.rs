@@ -13,8 +13,7 @@ use super::{
     frame::EndReason,
     init::SignedInit,
     relay::{
-        Delivery, Policy, RelayOutput, SinkId, SkipCause, anchor::Anchor, output::Outbox,
-        stats::SkipCounts,
+        Anchor, Delivery, Outbox, Policy, RelayOutput, RelayStats, SinkId, SkipCause, SkipCounts,
     },
     ring::Ring,
 };
@@ -34,13 +33,19 @@ pub(crate) struct View<'a, P> {
     pub(crate) give_up: Duration,
 }
 
+/// Where deliveries go and are counted.
+pub(crate) struct Outlet<'a, P> {
+    pub(crate) out: &'a mut Outbox<P>,
+    pub(crate) stats: &'a mut RelayStats,
+}
+
 /// What a sink waits for. `Start` -> `Chunk` -> ... -> `End`; `Credit` and `Init` in between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wait {
     /// A keyframe to start at.
     Start,
     /// This chunk; `overdue`: or any keyframe.
-    Chunk { seq: u64, since: Timestamp, overdue: bool },
+    Chunk { seq: u64, overdue: bool },
     /// The reader.
     Credit,
     /// The init segment that the next chunk names.
@@ -72,12 +77,16 @@ pub(crate) struct Sink {
     /// When to look again without an input.
     wake_at: Timestamp,
     delivered: u64,
-    pub(crate) skips: SkipCounts,
+    skips: SkipCounts,
 }
 
 enum Frame {
-    Whole { end: u64 },
-    Lacks { seq: u64 },
+    Whole {
+        end: u64,
+    },
+    Lacks {
+        seq: u64,
+    },
     /// The cursor is within a frame whose start was skipped.
     Torn,
 }
@@ -112,7 +121,7 @@ impl Sink {
     pub(crate) const fn awaits(&self, seq: u64) -> bool {
         match self.wait {
             Wait::Start => true,
-            Wait::Chunk { seq: missing, overdue, .. } => {
+            Wait::Chunk { seq: missing, overdue } => {
                 seq == missing || overdue || (seq > missing && self.is_unarmed())
             }
             Wait::Credit | Wait::Init | Wait::End => false,
@@ -131,6 +140,10 @@ impl Sink {
         self.delivered
     }
 
+    pub(crate) const fn skips(&self) -> SkipCounts {
+        self.skips
+    }
+
     /// The lowest chunk that must not be dropped for age.
     pub(crate) const fn pin(&self) -> u64 {
         match (self.policy, self.cursor) {
@@ -143,11 +156,11 @@ impl Sink {
     pub(crate) fn pump<P: Payload>(
         &mut self,
         view: &View<'_, P>,
-        out: &mut Outbox<P>,
+        outlet: &mut Outlet<'_, P>,
         now: Timestamp,
     ) {
         self.wake_at = Timestamp::NEVER;
-        while self.step(view, out, now) {}
+        while self.step(view, outlet, now) {}
     }
 
     /// The source paused or resumed.
@@ -172,13 +185,13 @@ impl Sink {
         &mut self,
         view: &View<'_, P>,
         epoch: u64,
-        out: &mut Outbox<P>,
+        outlet: &mut Outlet<'_, P>,
         now: Timestamp,
     ) {
         if self.policy == Policy::KeepAll && self.cursor.is_some() {
             let credit = self.credit;
             self.credit = i64::MAX / 2;
-            self.pump(view, out, now);
+            self.pump(view, outlet, now);
             self.credit = credit - (i64::MAX / 2 - self.credit);
         }
         let end = view.ring.end().unwrap_or(0);
@@ -186,24 +199,20 @@ impl Sink {
             && self.wait != Wait::End
             && cursor < end
         {
-            self.skip(cursor, end, SkipCause::EpochOver, out);
+            self.skip(cursor, end, SkipCause::EpochOver, outlet);
         }
         if self.cursor.is_some() {
-            self.emit(Delivery::NewEpoch { epoch }, out);
+            self.emit(Delivery::NewEpoch { epoch }, outlet.out);
         }
         let renewed = Self::new(self.id, self.policy, 0, true);
-        *self = Self {
-            credit: self.credit,
-            delivered: self.delivered,
-            skips: self.skips,
-            ..renewed
-        };
+        *self =
+            Self { credit: self.credit, delivered: self.delivered, skips: self.skips, ..renewed };
     }
 
     fn step<P: Payload>(
         &mut self,
         view: &View<'_, P>,
-        out: &mut Outbox<P>,
+        outlet: &mut Outlet<'_, P>,
         now: Timestamp,
     ) -> bool {
         if self.wait == Wait::End {
@@ -211,7 +220,7 @@ impl Sink {
         }
         let Some(cursor) = self.cursor else { return self.begin(view) };
         if cursor < self.released {
-            return self.deliver(cursor, view, out);
+            return self.deliver(cursor, view, outlet);
         }
         if self.credit <= 0 {
             self.wait = Wait::Credit;
@@ -219,15 +228,12 @@ impl Sink {
             return false;
         }
         match self.frame_at(cursor, view) {
-            Frame::Whole { end } => self.release(cursor, end, view, out, now),
-            Frame::Lacks { seq } => self.lack(cursor, seq, view, out, now),
-            Frame::Torn => match next_frame(view, cursor + 1) {
-                Some(next) => {
-                    self.skip(cursor, next, SkipCause::Lost, out);
-                    true
-                }
-                None => self.await_chunk(view.ring.end().unwrap_or(cursor + 1), now),
-            },
+            Frame::Whole { end } => self.release(cursor, end, view, outlet, now),
+            Frame::Lacks { seq } => self.lack(cursor, seq, view, outlet, now),
+            Frame::Torn => {
+                self.skip(cursor, next_frame(view, cursor + 1), SkipCause::Lost, outlet);
+                true
+            }
         }
     }
 
@@ -252,7 +258,7 @@ impl Sink {
         &mut self,
         cursor: u64,
         view: &View<'_, P>,
-        out: &mut Outbox<P>,
+        outlet: &mut Outlet<'_, P>,
     ) -> bool {
         let Some(held) = view.ring.get(cursor) else {
             // A frame is delivered in one go, so this is out of reach; the frame ends here.
@@ -262,17 +268,18 @@ impl Sink {
         let chunk = held.chunk.clone();
         let flags = chunk.header().flags;
         if self.paused && !view.paused && !flags.contains(ChunkFlags::PAUSE) {
-            self.set_paused(false, out);
+            self.set_paused(false, outlet.out);
         }
         self.credit -= i64::try_from(chunk.wire_len()).unwrap_or(i64::MAX);
         self.cursor = Some(cursor + 1);
         self.delivered += 1;
-        self.emit(Delivery::Chunk(chunk), out);
+        outlet.stats.delivered += 1;
+        self.emit(Delivery::Chunk(chunk), outlet.out);
         if flags.contains(ChunkFlags::PAUSE) {
-            self.set_paused(true, out);
+            self.set_paused(true, outlet.out);
         }
         if flags.contains(ChunkFlags::END) {
-            self.end(EndReason::Ended, out);
+            self.end(EndReason::Ended, outlet.out);
         }
         true
     }
@@ -283,7 +290,7 @@ impl Sink {
         cursor: u64,
         end: u64,
         view: &View<'_, P>,
-        out: &mut Outbox<P>,
+        outlet: &mut Outlet<'_, P>,
         now: Timestamp,
     ) -> bool {
         if let Policy::Live { lag } = self.policy
@@ -291,7 +298,7 @@ impl Sink {
             && let Some(next) = self.better_keyframe(cursor, lag, view, now)
         {
             let cause = if self.slow { SkipCause::SlowReader } else { SkipCause::Deadline };
-            self.skip(cursor, next, cause, out);
+            self.skip(cursor, next, cause, outlet);
             return true;
         }
         let Some(version) = view.ring.get(cursor).map(|held| held.chunk.header().init_version)
@@ -303,7 +310,7 @@ impl Sink {
                 self.wait = Wait::Init;
                 return false;
             };
-            self.emit(Delivery::Init(init.clone()), out);
+            self.emit(Delivery::Init(init.clone()), outlet.out);
         }
         // A reader that saw every chunk got the new headers in band.
         self.init = Some(version);
@@ -319,7 +326,7 @@ impl Sink {
         cursor: u64,
         seq: u64,
         view: &View<'_, P>,
-        out: &mut Outbox<P>,
+        outlet: &mut Outlet<'_, P>,
         now: Timestamp,
     ) -> bool {
         let gone = if cursor < view.ring.floor() {
@@ -329,54 +336,47 @@ impl Sink {
         } else {
             None
         };
-        let later = view.ring.next_held(seq + 1);
-        let (next, cause) = match (self.policy, gone) {
-            (Policy::KeepAll, Some(cause)) => (next_frame(view, seq + 1), cause),
-            (Policy::Live { lag }, Some(cause)) => {
+        // A chunk is known to be missing since the next one came.
+        let later = view.ring.next_held(seq + 1).and_then(|at| Some((at, view.ring.get(at)?.at)));
+        let (next, cause) = match (self.policy, gone, later) {
+            (Policy::KeepAll, Some(cause), _) => (Some(next_frame(view, seq + 1)), cause),
+            (Policy::Live { lag }, Some(cause), _) => {
                 (self.better_keyframe(cursor, lag, view, now), cause)
             }
-            (Policy::KeepAll, None) => {
-                let since = self.waiting_since(seq, now);
-                if later.is_none() {
-                    return self.await_chunk(seq, now);
-                }
+            // Nothing behind it came yet, so nobody can say that it is late.
+            (_, None, None) => return self.await_chunk(seq, Timestamp::NEVER),
+            (Policy::KeepAll, None, Some((_, since))) => {
                 if now.since(since) < view.give_up {
-                    self.wake_at = since + view.give_up;
-                    self.wait = Wait::Chunk { seq, since, overdue: false };
-                    return false;
+                    return self.await_chunk(seq, since + view.give_up);
                 }
-                (next_frame(view, seq + 1), SkipCause::Lost)
+                (Some(next_frame(view, seq + 1)), SkipCause::Lost)
             }
-            (Policy::Live { lag }, None) => {
-                let Some(later) = later else { return self.await_chunk(seq, now) };
+            (Policy::Live { lag }, None, Some((later, _))) => {
                 let due = due(view, later, lag);
                 if now < due {
-                    self.wake_at = due;
-                    self.wait = Wait::Chunk { seq, since: now, overdue: false };
-                    return false;
+                    return self.await_chunk(seq, due);
                 }
                 (self.better_keyframe(cursor, lag, view, now), SkipCause::Deadline)
             }
         };
         let Some(next) = next else {
-            let since = self.waiting_since(seq, now);
-            self.wait = Wait::Chunk { seq, since, overdue: true };
+            self.wait = Wait::Chunk { seq, overdue: true };
             return false;
         };
-        self.skip(cursor, next, cause, out);
+        self.skip(cursor, next, cause, outlet);
         true
     }
 
-    /// Nothing behind `seq` came yet, so nobody can say that it is late.
-    fn await_chunk(&mut self, seq: u64, now: Timestamp) -> bool {
-        let since = self.waiting_since(seq, now);
-        self.wait = Wait::Chunk { seq, since, overdue: false };
+    fn await_chunk(&mut self, seq: u64, until: Timestamp) -> bool {
+        self.wait = Wait::Chunk { seq, overdue: false };
+        self.wake_at = until;
         false
     }
 
-    fn skip<P>(&mut self, from: u64, next: u64, cause: SkipCause, out: &mut Outbox<P>) {
+    fn skip<P>(&mut self, from: u64, next: u64, cause: SkipCause, outlet: &mut Outlet<'_, P>) {
         self.skips.count(cause, next - from);
-        self.emit(Delivery::Skipped { from_seq: from, to_seq: next - 1, cause }, out);
+        outlet.stats.skips.count(cause, next - from);
+        self.emit(Delivery::Skipped { from_seq: from, to_seq: next - 1, cause }, outlet.out);
         self.cursor = Some(next);
         self.released = next;
         self.checked = next;
@@ -414,9 +414,8 @@ impl Sink {
     ) -> Option<u64> {
         let keyframes = view.ring.keyframes();
         let from = keyframes.partition_point(|&seq| seq <= cursor);
-        let usable = |seq: &u64| {
-            is_whole(view, *seq) && (self.init_is(view, *seq) || has_init(view, *seq))
-        };
+        let usable =
+            |seq: &u64| is_whole(view, *seq) && (self.init_is(view, *seq) || has_init(view, *seq));
         let mut newest = None;
         for seq in keyframes.range(from..).copied().filter(usable) {
             newest = Some(seq);
@@ -434,13 +433,6 @@ impl Sink {
 
     const fn is_unarmed(&self) -> bool {
         self.wake_at.as_micros() == Timestamp::NEVER.as_micros()
-    }
-
-    fn waiting_since(&self, seq: u64, now: Timestamp) -> Timestamp {
-        match self.wait {
-            Wait::Chunk { seq: waited, since, .. } if waited == seq => since,
-            Wait::Start | Wait::Chunk { .. } | Wait::Credit | Wait::Init | Wait::End => now,
-        }
     }
 }
 
@@ -462,16 +454,19 @@ fn is_whole<P: Payload>(view: &View<'_, P>, seq: u64) -> bool {
     })
 }
 
-/// The first chunk from `seq` on that starts a frame, if everything before it that is held can be
-/// passed over.
-fn next_frame<P: Payload>(view: &View<'_, P>, seq: u64) -> Option<u64> {
-    let mut at = view.ring.next_held(seq)?;
-    loop {
-        if view.ring.get(at)?.chunk.header().fragment == 0 {
-            return Some(at);
+/// Where a reader that wants everything goes on behind a loss: the first chunk from `seq` on that
+/// starts a frame or that may still come.
+fn next_frame<P: Payload>(view: &View<'_, P>, mut seq: u64) -> u64 {
+    let end = view.ring.end().unwrap_or(0);
+    seq = seq.max(view.ring.floor());
+    while seq < end {
+        match view.ring.get(seq) {
+            Some(held) if held.chunk.header().fragment == 0 => break,
+            None if seq >= view.settled => break,
+            Some(_) | None => seq += 1,
         }
-        at = view.ring.next_held(at + 1)?;
     }
+    seq
 }
 
 /// The first keyframe from `base` on; `None` while an earlier one may still come.

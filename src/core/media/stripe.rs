@@ -8,7 +8,7 @@
 
 use super::{
     chunk::Payload,
-    relay::config::HOLES_MAX,
+    relay::HOLES_MAX,
     ring::{Ring, StripePoint},
 };
 use crate::{

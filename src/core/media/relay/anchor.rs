@@ -60,7 +60,9 @@ impl Anchor {
     pub(crate) fn due(&self, time_ms: u64, lag: Duration) -> Timestamp {
         let lag = i64::try_from(micros(lag)).unwrap_or(i64::MAX / 4);
         let due = match (self.cut, self.arrival) {
-            (Some(cut), Some((best, _))) => cut.saturating_add(lag).max(best.saturating_add(lag / 2)),
+            (Some(cut), Some((best, _))) => {
+                cut.saturating_add(lag).max(best.saturating_add(lag / 2))
+            }
             (Some(base), None) | (None, Some((base, _))) => base.saturating_add(lag),
             (None, None) => return Timestamp::NEVER,
         };

@@ -1,0 +1,179 @@
+//! One feed to a child: what it may have, how far it is, what it still owes us in ACKs.
+//!
+//! Owns the child's cursors, wants and send window. Does not own the chunks: **a child costs no
+//! memory that grows with how slow it is.**
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    config::{RANGES_MAX, WANTED_MAX, WINDOW_MIN},
+    parent::Rtt,
+};
+use crate::{
+    ids::{FeedKey, STRIPES_MAX, Stripe, StripeSet},
+    media::{
+        frame::{DownFrame, Start},
+        ranges::RangeSet,
+        scheduler::Class,
+    },
+    time::Timestamp,
+    units::Bitrate,
+};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Child<P> {
+    pub(crate) feed: FeedKey,
+    /// When the feed came up; `None` = not yet.
+    pub(crate) up_at: Option<Timestamp>,
+    pub(crate) live: StripeSet,
+    pub(crate) warm: StripeSet,
+    /// Taken away and not given back by the child: it gets no repair of these either.
+    pub(crate) revoked: StripeSet,
+    pub(crate) cursors: Vec<Option<Cursor>>,
+    /// PROMOTEs that cannot start yet: no ticket, or nothing to start with.
+    pub(crate) asks: BTreeMap<Stripe, Ask>,
+    pub(crate) wants: BTreeMap<Stripe, RangeSet>,
+    /// Stripes that may have a chunk to send.
+    pub(crate) ready: StripeSet,
+    pub(crate) control: Vec<DownFrame<P>>,
+    pub(crate) rtt: Rtt,
+    pub(crate) sent_bytes: u64,
+    pub(crate) acked_bytes: u64,
+    pub(crate) drained_bytes: u64,
+    /// When the unacknowledged bytes last became fewer, or first some.
+    pub(crate) drained_at: Timestamp,
+    /// When it was last told of as stalled; it is told of once.
+    pub(crate) stalled_at: Option<Timestamp>,
+    pub(crate) shed_at: Option<Timestamp>,
+    pub(crate) sent_at: Timestamp,
+    pub(crate) kept_at: Timestamp,
+    pub(crate) alive_at: Option<Timestamp>,
+    queued: u8,
+}
+
+/// How far a child is in a stripe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cursor {
+    /// Next `stripe_seq` to send.
+    pub(crate) next: u64,
+    /// Since when it has been flowing.
+    pub(crate) since: Timestamp,
+    /// Whether it has reached the newest chunk once.
+    pub(crate) caught_up: bool,
+}
+
+/// What a PROMOTE asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Ask {
+    pub(crate) start: Start,
+    pub(crate) missing: Vec<(u64, u64)>,
+}
+
+impl<P> Child<P> {
+    pub(crate) fn new(feed: FeedKey, now: Timestamp) -> Self {
+        Self {
+            feed,
+            up_at: None,
+            live: StripeSet::EMPTY,
+            warm: StripeSet::EMPTY,
+            revoked: StripeSet::EMPTY,
+            cursors: vec![None; usize::from(STRIPES_MAX)],
+            asks: BTreeMap::new(),
+            wants: BTreeMap::new(),
+            ready: StripeSet::EMPTY,
+            control: Vec::new(),
+            rtt: Rtt::default(),
+            sent_bytes: 0,
+            acked_bytes: 0,
+            drained_bytes: 0,
+            drained_at: now,
+            stalled_at: None,
+            shed_at: None,
+            sent_at: now,
+            kept_at: now,
+            alive_at: None,
+            queued: 0,
+        }
+    }
+
+    /// Stripes that are being sent.
+    pub(crate) fn flowing(&self) -> StripeSet {
+        let mut set = StripeSet::EMPTY;
+        (0..STRIPES_MAX)
+            .zip(&self.cursors)
+            .filter(|(_, cursor)| cursor.is_some())
+            .for_each(|(stripe, _)| set.insert(stripe));
+        set
+    }
+
+    pub(crate) const fn unacked(&self) -> u64 {
+        self.sent_bytes - self.acked_bytes
+    }
+
+    /// Bytes that may be unacknowledged: 250 ms of what it is granted, more on a long path, whose
+    /// ACKs take their time.
+    pub(crate) fn window(&self, rate: Bitrate, k: u8) -> u64 {
+        let rtt = self.rtt.mean().unwrap_or_default();
+        let time = (rtt * 3 / 2 + Duration::from_millis(150))
+            .clamp(Duration::from_millis(250), Duration::from_secs(1));
+        let granted = rate.bytes_in(time) * u64::from(self.live.len()) / u64::from(k.max(1));
+        granted.max(WINDOW_MIN as u64)
+    }
+
+    /// The stripe flows no more; what it wanted of it is forgotten too.
+    pub(crate) fn stop(&mut self, stripe: Stripe) {
+        if let Some(cursor) = self.cursors.get_mut(usize::from(stripe)) {
+            *cursor = None;
+        }
+        self.ready.remove(stripe);
+        self.asks.remove(&stripe);
+        self.wants.remove(&stripe);
+    }
+
+    /// Remembers that the child is to get these once they can be had; how many ranges did not fit.
+    pub(crate) fn want(&mut self, stripe: Stripe, from: u64, to: u64) -> u64 {
+        let wants = self.wants.entry(stripe).or_insert_with(|| RangeSet::new(RANGES_MAX));
+        let room = WANTED_MAX.saturating_sub(wants.count());
+        if room == 0 {
+            return 1;
+        }
+        let last = to.min(from.saturating_add(room - 1));
+        u64::from(!wants.insert(from, last)) + u64::from(last < to)
+    }
+
+    /// Whether a chunk that just came is for this child, and how.
+    pub(crate) fn notice(&mut self, stripe: Stripe, stripe_seq: u64) -> Option<Class> {
+        match self.cursors[usize::from(stripe)] {
+            Some(cursor) if stripe_seq >= cursor.next => {
+                self.ready.insert(stripe);
+                Some(Class::Live)
+            }
+            Some(_) | None => self
+                .wants
+                .get(&stripe)
+                .is_some_and(|wants| wants.contains(stripe_seq))
+                .then_some(Class::Repair),
+        }
+    }
+
+    /// Marks the child as queued in a class; false when it was already.
+    pub(crate) const fn enter(&mut self, class: Class) -> bool {
+        let fresh = self.queued & bit(class) == 0;
+        self.queued |= bit(class);
+        fresh
+    }
+
+    /// The child's turn in a class came.
+    pub(crate) const fn leave(&mut self, class: Class) {
+        self.queued &= !bit(class);
+    }
+}
+
+const fn bit(class: Class) -> u8 {
+    match class {
+        Class::Control => 1,
+        Class::Live => 2,
+        Class::Repair => 4,
+    }
+}

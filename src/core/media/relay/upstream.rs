@@ -1,0 +1,493 @@
+//! The parents' side of a stream: PROMOTE, what comes in, gaps and who is asked for them.
+//!
+//! Owns what a child does on its feeds. Does not own which parent is promoted (the overlay's).
+//!
+//! A parent's START, KEEP and GAP speak of the epoch of the last CERT on its feed; those of another
+//! epoch than ours are ignored. PROMOTE and WANT go only to parents in our epoch, beside a start at
+//! the newest keyframe, which means the same in every epoch.
+
+use super::{
+    config::{ACK_BYTES, FEEDS_MAX, SEQ_MAX, WANTED_MAX},
+    flow::Arrival,
+    input::{DownFrameMeta, FeedOffence, StreamRole},
+    output::{RelayOutput, RelayTimeout},
+    parent::{Parent, ReportDue},
+    stream::{Ctx, Stream},
+};
+use crate::{
+    ids::{FeedKey, NodeId, Stripe, StripeSet},
+    media::{
+        chunk::Payload,
+        frame::{KeepEntry, PROMOTE_RANGES_MAX, Start, UpFrame, WANT_RANGES_MAX},
+        ring::StripePoint,
+        stripe::Incoming,
+    },
+};
+
+impl<P: Payload> Stream<P> {
+    /// The parent of a feed, made on its first mention.
+    pub(crate) fn parent(&mut self, feed: FeedKey, cx: &mut Ctx<'_, P>) -> Option<&mut Parent> {
+        if !self.parents.contains_key(&feed.peer) && self.parents.len() >= FEEDS_MAX {
+            cx.stats.refused += 1;
+            return None;
+        }
+        Some(self.parents.entry(feed.peer).or_insert_with(|| Parent::new(feed, cx.now)))
+    }
+
+    pub(crate) fn parent_up(&mut self, feed: FeedKey, cx: &mut Ctx<'_, P>) {
+        let Some(parent) = self.parent(feed, cx) else { return };
+        parent.up_at = Some(cx.now);
+        parent.expect(cx.now);
+        // A new feed may have what the others lack.
+        for stripe in &mut self.flow.stripes {
+            stripe.gaps_mut().iter_mut().for_each(|gap| gap.asked_at = None);
+        }
+        self.send_promotes(feed.peer, cx);
+        cx.wake.arm(cx.now, RelayTimeout::Ack);
+    }
+
+    pub(crate) fn parent_down(&mut self, node: NodeId, cx: &mut Ctx<'_, P>) {
+        if self.parents.remove(&node).is_none() {
+            return;
+        }
+        for stripe in &mut self.flow.stripes {
+            if stripe.parent == Some(node) {
+                stripe.parent = None;
+            }
+        }
+        self.judge_pause(cx);
+        cx.wake.arm(cx.now, RelayTimeout::Gap);
+    }
+
+    /// Makes `feed`'s parent the one that a stripe comes from.
+    pub(crate) fn promote(&mut self, feed: FeedKey, stripe: Stripe, cx: &mut Ctx<'_, P>) {
+        let Some(incoming) = self.flow.stripes.get_mut(usize::from(stripe)) else { return };
+        let former = incoming.parent.replace(feed.peer);
+        if let Some(former) = former.and_then(|node| self.parents.get_mut(&node)) {
+            former.promoted.remove(stripe);
+            former.unsent.remove(stripe);
+        }
+        let Some(parent) = self.parent(feed, cx) else { return };
+        parent.promoted.insert(stripe);
+        parent.unsent.insert(stripe);
+        self.send_promotes(feed.peer, cx);
+        self.judge_pause(cx);
+    }
+
+    /// The tickets that this node holds at a parent.
+    pub(crate) fn set_tickets(
+        &mut self,
+        feed: FeedKey,
+        live: StripeSet,
+        warm: StripeSet,
+        cx: &mut Ctx<'_, P>,
+    ) {
+        if let Some(parent) = self.parent(feed, cx) {
+            parent.tickets = Some(StripeSet(live.0 | warm.0));
+        }
+    }
+
+    /// Gives a stripe back to a parent.
+    pub(crate) fn release(&mut self, feed: FeedKey, stripe: Stripe, cx: &mut Ctx<'_, P>) {
+        self.forget_stripe(feed.peer, stripe);
+        let Some(parent) = self.parents.get_mut(&feed.peer) else { return };
+        if let Some(tickets) = &mut parent.tickets {
+            tickets.remove(stripe);
+        }
+        if parent.up_at.is_some() {
+            send_up(feed, UpFrame::Release { stripe, reason: 0 }, cx);
+        }
+    }
+
+    /// A CERT came, on a parent's feed or none; `newer`: it started our epoch.
+    pub(crate) fn on_parent_epoch(
+        &mut self,
+        epoch: u64,
+        from: Option<NodeId>,
+        newer: bool,
+        cx: &mut Ctx<'_, P>,
+    ) {
+        for (node, parent) in &mut self.parents {
+            let speaks = from == Some(*node);
+            // What a parent was asked before its first CERT was asked in the epoch that it is in;
+            // every other change of epoch voids what was asked.
+            let first = parent.epoch.is_none() && speaks;
+            let changed = speaks && parent.epoch != Some(epoch);
+            if (newer || changed) && !first && parent.epoch.is_some() {
+                parent.unsent = parent.promoted;
+            }
+            if speaks {
+                parent.epoch = Some(epoch);
+            }
+        }
+        let nodes: Vec<NodeId> = self.parents.keys().copied().collect();
+        for node in nodes {
+            self.send_promotes(node, cx);
+        }
+    }
+
+    pub(crate) fn on_chunk(&mut self, node: NodeId, chunk: P, cx: &mut Ctx<'_, P>) {
+        let header = *chunk.header();
+        let len = chunk.wire_len() as u64;
+        self.on_bytes(node, len, cx);
+        let arrival = self.take_chunk(chunk, cx);
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        match arrival {
+            Arrival::New(taken) => {
+                cx.stats.chunks_in += 1;
+                if taken.new_gap {
+                    parent.report_now();
+                }
+            }
+            Arrival::Duplicate => {
+                cx.stats.duplicates += 1;
+                parent.duplicates = parent.duplicates.saturating_add(1);
+            }
+            Arrival::OtherEpoch => {
+                cx.stats.other_epoch += 1;
+                return;
+            }
+            Arrival::Offence(kind) => return self.on_offence(node, kind, cx),
+        }
+        let seen = &mut parent.stripes[usize::from(header.stripe)];
+        seen.bytes += len;
+        seen.head = seen.head.max(Some(header.stripe_seq));
+        parent.report_soon();
+        self.report(node, cx);
+    }
+
+    /// Bytes of a CHUNK frame came, whatever becomes of it.
+    pub(crate) fn on_bytes(&mut self, node: NodeId, bytes: u64, cx: &mut Ctx<'_, P>) {
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        cx.stats.bytes_in += bytes;
+        parent.heard(cx.now);
+        parent.read_bytes += bytes;
+        if let Some(bytes) = parent.ack_due(ACK_BYTES, cx.config, cx.now) {
+            send_up(parent.feed, UpFrame::Ack { bytes, alive: parent.alive() }, cx);
+        }
+        cx.wake.arm(parent.ack_at(cx.config), RelayTimeout::Ack);
+    }
+
+    pub(crate) fn on_offence(&mut self, node: NodeId, _kind: FeedOffence, cx: &mut Ctx<'_, P>) {
+        cx.stats.offences += 1;
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        parent.offences = parent.offences.saturating_add(1);
+        parent.report_now();
+        self.report(node, cx);
+    }
+
+    pub(crate) fn on_frame(&mut self, node: NodeId, frame: DownFrameMeta, cx: &mut Ctx<'_, P>) {
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        parent.heard(cx.now);
+        let same_epoch = parent.epoch.is_none() || parent.epoch == self.flow.epoch();
+        let k = self.flow.k();
+        match frame {
+            DownFrameMeta::Keep { stripes, paused } => {
+                parent.says_paused = paused;
+                if same_epoch {
+                    self.on_keep(node, &stripes, cx);
+                }
+                self.judge_pause(cx);
+            }
+            DownFrameMeta::Shed { stripes } => self.on_shed(node, stripes),
+            DownFrameMeta::Start { stripe, .. } | DownFrameMeta::Gap { stripe, .. }
+                if same_epoch && stripe >= k =>
+            {
+                self.on_offence(node, FeedOffence::Stripe, cx);
+            }
+            DownFrameMeta::Start { stripe, from_stripe_seq, from_seq } => {
+                if same_epoch {
+                    let start = StripePoint { stripe_seq: from_stripe_seq, seq: from_seq };
+                    self.on_start(node, stripe, start, cx);
+                }
+            }
+            DownFrameMeta::Gap { stripe, from, to } => {
+                if same_epoch {
+                    self.on_gap(node, stripe, (from, to), cx);
+                }
+            }
+        }
+        self.report(node, cx);
+    }
+
+    /// Asks a parent for everything that it may have of what a stripe lacks.
+    pub(crate) fn want(&mut self, node: NodeId, stripe: Stripe, cx: &mut Ctx<'_, P>) {
+        let Some(parent) = self.parents.get(&node) else { return };
+        let Some(incoming) = self.flow.stripes.get_mut(usize::from(stripe)) else { return };
+        if parent.up_at.is_none() || parent.epoch != self.flow.cert.as_ref().map(|c| c.cert.epoch) {
+            return;
+        }
+        let mut ranges = Vec::new();
+        for gap in incoming.gaps_mut() {
+            if ranges.len() < WANT_RANGES_MAX && !parent.denies(stripe, gap.from, gap.to) {
+                gap.asked_at = Some(cx.now);
+                ranges.push((gap.from, gap.to));
+            }
+        }
+        let end = incoming.end();
+        if let Some(claimed) = parent.stripes[usize::from(stripe)].claimed
+            && incoming.start.is_some()
+            && claimed >= end
+            && ranges.len() < WANT_RANGES_MAX
+        {
+            ranges.push((end, claimed.min(end + WANTED_MAX)));
+        }
+        if !ranges.is_empty() {
+            cx.stats.wants_out += 1;
+            send_up(parent.feed, UpFrame::Want { stripe, ranges }, cx);
+        }
+    }
+
+    /// Asks for gaps, and gives up those that nobody has.
+    pub(crate) fn tick_gaps(&mut self, cx: &mut Ctx<'_, P>) {
+        let mut given_up = 0;
+        for stripe in 0..self.flow.k() {
+            given_up += self.give_up_gaps(stripe, cx);
+            self.ask_around(stripe, cx);
+            let incoming = &self.flow.stripes[usize::from(stripe)];
+            if !incoming.gaps().is_empty() {
+                cx.wake.arm(cx.now + cx.config.gap_patience / 3, RelayTimeout::Gap);
+            }
+        }
+        if given_up > 0 {
+            cx.stats.given_up += given_up;
+            self.pump_sinks(|_| true, cx);
+        }
+    }
+
+    /// ACKs, silence and reports that time alone makes due.
+    pub(crate) fn tick_parents(&mut self, cx: &mut Ctx<'_, P>) {
+        let nodes: Vec<NodeId> = self.parents.keys().copied().collect();
+        for node in nodes {
+            let Some(parent) = self.parents.get_mut(&node) else { continue };
+            if let Some(bytes) = parent.ack_due(u64::MAX, cx.config, cx.now) {
+                send_up(parent.feed, UpFrame::Ack { bytes, alive: parent.alive() }, cx);
+            }
+            cx.wake.arm(parent.ack_at(cx.config), RelayTimeout::Ack);
+            let silent_at = parent.judge_silence(cx.config, cx.now);
+            cx.wake.arm(silent_at, RelayTimeout::Silence);
+            self.report(node, cx);
+        }
+    }
+
+    /// Sends the PROMOTEs that a parent is still to get, if it can understand them.
+    fn send_promotes(&mut self, node: NodeId, cx: &mut Ctx<'_, P>) {
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        if parent.up_at.is_none() || parent.unsent.is_empty() {
+            return;
+        }
+        let epoch = self.flow.cert.as_ref().map(|signed| signed.cert.epoch);
+        for stripe in parent.unsent.iter() {
+            let incoming = &self.flow.stripes[usize::from(stripe)];
+            let (start, missing) = resume(incoming, self.flow.restarted);
+            let understood = match (parent.epoch, epoch) {
+                (Some(theirs), Some(ours)) => theirs == ours,
+                (None, _) | (Some(_), None) => start == Start::Live,
+            };
+            if understood {
+                parent.unsent.remove(stripe);
+                parent.expect(cx.now);
+                cx.stats.promotes_out += 1;
+                send_up(parent.feed, UpFrame::Promote { stripe, start, missing }, cx);
+            }
+        }
+        cx.wake.arm(cx.now + cx.config.dead_min, RelayTimeout::Silence);
+    }
+
+    fn on_start(&mut self, node: NodeId, stripe: Stripe, start: StripePoint, cx: &mut Ctx<'_, P>) {
+        if start.stripe_seq >= SEQ_MAX || start.seq >= SEQ_MAX {
+            return self.on_offence(node, FeedOffence::Range, cx);
+        }
+        let incoming = &mut self.flow.stripes[usize::from(stripe)];
+        if incoming.parent != Some(node) {
+            return;
+        }
+        // The source's own stripes are complete from the beginning.
+        if self.flow.role == StreamRole::Member {
+            incoming.begin(start, &self.flow.ring, cx.now);
+        }
+        if let Some(parent) = self.parents.get_mut(&node) {
+            parent.forgive(stripe);
+        }
+        self.start_children(cx);
+        self.pump_sinks(|_| true, cx);
+        cx.wake.arm(cx.now, RelayTimeout::Gap);
+    }
+
+    fn on_keep(&mut self, node: NodeId, entries: &[KeepEntry], cx: &mut Ctx<'_, P>) {
+        let k = self.flow.k();
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        let trip = parent.rtt.mean().unwrap_or_default() / 2;
+        let mut freshest = None;
+        for entry in entries.iter().filter(|entry| entry.stripe < k && entry.head_seq < SEQ_MAX) {
+            let seen = &mut parent.stripes[usize::from(entry.stripe)];
+            (seen.claimed, seen.depth) = (Some(entry.head_seq), entry.depth);
+            let incoming = &mut self.flow.stripes[usize::from(entry.stripe)];
+            if incoming.parent == Some(node) {
+                incoming.depth = Some(entry.depth);
+            }
+            if let Some(seq) = self.flow.ring.seq_of(entry.stripe, entry.head_seq) {
+                freshest = freshest.max(Some((seq, entry.age_ms)));
+            }
+        }
+        if let Some((seq, age_ms)) = freshest
+            && let Some(held) = self.flow.ring.get(seq)
+        {
+            let age = std::time::Duration::from_millis(u64::from(age_ms)) + trip;
+            let time_ms = held.chunk.header().time_ms;
+            self.flow.anchor.observe_age(time_ms, age, cx.now);
+        }
+        parent.report_soon();
+    }
+
+    fn on_gap(
+        &mut self,
+        node: NodeId,
+        stripe: Stripe,
+        (from, to): (u64, u64),
+        cx: &mut Ctx<'_, P>,
+    ) {
+        cx.stats.gaps_in += 1;
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        let seen = &mut parent.stripes[usize::from(stripe)];
+        seen.gaps = seen.gaps.saturating_add(1);
+        if !parent.deny(stripe, from, to.min(SEQ_MAX)) {
+            cx.stats.ranges_dropped += 1;
+        }
+        parent.report_now();
+        cx.wake.arm(cx.now, RelayTimeout::Gap);
+    }
+
+    fn on_shed(&mut self, node: NodeId, stripes: StripeSet) {
+        for stripe in stripes.iter() {
+            self.forget_stripe(node, stripe);
+        }
+        if let Some(parent) = self.parents.get_mut(&node) {
+            parent.shed = StripeSet(parent.shed.0 | stripes.0);
+            parent.report_now();
+        }
+    }
+
+    /// The stripe doesn't come from this parent any more.
+    fn forget_stripe(&mut self, node: NodeId, stripe: Stripe) {
+        if let Some(incoming) = self.flow.stripes.get_mut(usize::from(stripe))
+            && incoming.parent == Some(node)
+        {
+            incoming.parent = None;
+        }
+        if let Some(parent) = self.parents.get_mut(&node) {
+            parent.promoted.remove(stripe);
+            parent.unsent.remove(stripe);
+        }
+    }
+
+    /// A member is paused when all that it is fed by say so.
+    fn judge_pause(&mut self, cx: &mut Ctx<'_, P>) {
+        if self.flow.role == StreamRole::Source {
+            return;
+        }
+        let mut feeding = self
+            .parents
+            .values()
+            .filter(|p| p.up_at.is_some() && !p.promoted.is_empty())
+            .peekable();
+        let paused = feeding.peek().is_some() && feeding.all(|parent| parent.says_paused);
+        self.set_paused(paused, cx);
+    }
+
+    fn give_up_gaps(&mut self, stripe: Stripe, cx: &mut Ctx<'_, P>) -> u64 {
+        let (config, now) = (cx.config, cx.now);
+        let up = || self.parents.values().filter(|parent| parent.up_at.is_some());
+        let known = up().next().is_some();
+        let given_up = self.flow.stripes[usize::from(stripe)].give_up(&self.flow.ring, |gap| {
+            let waited = now.since(gap.since);
+            let denied = known && up().all(|parent| parent.denies(stripe, gap.from, gap.to));
+            waited >= config.gap_give_up || (denied && waited >= config.gap_denied_max)
+        });
+        if given_up > 0 {
+            self.settle_wants(stripe, cx);
+        }
+        given_up
+    }
+
+    /// Asks feeds, in turn, for gaps that the live parent does not seem to fill.
+    fn ask_around(&mut self, stripe: Stripe, cx: &mut Ctx<'_, P>) {
+        let epoch = self.flow.epoch();
+        let incoming = &mut self.flow.stripes[usize::from(stripe)];
+        let live = incoming.parent;
+        let live_parent = live.and_then(|node| self.parents.get(&node));
+        let mut nodes: Vec<NodeId> = self
+            .parents
+            .iter()
+            .filter(|(_, parent)| parent.up_at.is_some() && parent.epoch == epoch)
+            .map(|(node, _)| *node)
+            .collect();
+        if nodes.is_empty() || incoming.gaps().is_empty() {
+            return;
+        }
+        let turn = self.ask_turn % nodes.len();
+        nodes.rotate_left(turn);
+        let mut asked: Vec<(NodeId, Vec<(u64, u64)>)> = Vec::new();
+        for gap in incoming.gaps_mut() {
+            let age = cx.now.since(gap.since);
+            let owed = live_parent.is_some_and(|live| !live.denies(stripe, gap.from, gap.to));
+            let early = owed && age < cx.config.gap_patience;
+            if early || gap.asked_at.is_some_and(|at| cx.now.since(at) < cx.config.gap_retry) {
+                continue;
+            }
+            // The live parent remembers what it owes; it is reminded only if that seems lost.
+            let remind = age >= cx.config.gap_retry * 2;
+            let target = nodes.iter().copied().find(|node| {
+                (remind || Some(*node) != live)
+                    && self.parents.get(node).is_some_and(|p| !p.denies(stripe, gap.from, gap.to))
+            });
+            let Some(target) = target else { continue };
+            match asked.iter_mut().find(|(node, _)| *node == target) {
+                Some((_, ranges)) if ranges.len() >= WANT_RANGES_MAX => continue,
+                Some((_, ranges)) => ranges.push((gap.from, gap.to)),
+                None => asked.push((target, vec![(gap.from, gap.to)])),
+            }
+            gap.asked_at = Some(cx.now);
+        }
+        for (node, ranges) in asked {
+            self.ask_turn = self.ask_turn.wrapping_add(1);
+            cx.stats.wants_out += 1;
+            if let Some(parent) = self.parents.get(&node) {
+                send_up(parent.feed, UpFrame::Want { stripe, ranges }, cx);
+            }
+        }
+    }
+
+    /// Tells the overlay how a parent fares, if that is due.
+    fn report(&mut self, node: NodeId, cx: &mut Ctx<'_, P>) {
+        let Some(parent) = self.parents.get_mut(&node) else { return };
+        match parent.report_due(cx.config, cx.now) {
+            ReportDue::At(at) => cx.wake.arm(at, RelayTimeout::Progress),
+            ReportDue::Now => {
+                let flow = &self.flow;
+                let progress = parent.progress(|stripe| flow.head_age_ms(stripe, cx.now), cx.now);
+                cx.out.push_back(RelayOutput::Progress(progress));
+            }
+        }
+    }
+}
+
+/// Where a stripe goes on at a new parent: behind what is here, and what is missing before that.
+fn resume(incoming: &Incoming, restarted: bool) -> (Start, Vec<(u64, u64)>) {
+    match (incoming.start, restarted) {
+        // After a restart of the source everything of the new epoch is wanted.
+        (None, true) => (Start::From(0), Vec::new()),
+        (None, false) => (Start::Live, Vec::new()),
+        (Some(_), _) => {
+            let gaps = incoming.gaps();
+            let next = gaps.get(PROMOTE_RANGES_MAX).map_or(incoming.end(), |gap| gap.from);
+            let listed = gaps.iter().take(PROMOTE_RANGES_MAX);
+            (Start::From(next), listed.map(|gap| (gap.from, gap.to)).collect())
+        }
+    }
+}
+
+fn send_up<P>(feed: FeedKey, frame: UpFrame, cx: &mut Ctx<'_, P>) {
+    cx.stats.control_bytes_out += frame.wire_len() as u64;
+    cx.out.push_back(RelayOutput::Up { feed, frame });
+}

@@ -316,7 +316,8 @@ impl Serialize for SignedAnnouncement {
 
 impl<'de> Deserialize<'de> for SignedAnnouncement {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_byte_buf(ByteBuf).and_then(|b| Self::from_bytes(&b).map_err(de::Error::custom))
+        d.deserialize_byte_buf(ByteBuf)
+            .and_then(|b| Self::from_bytes(&b).map_err(de::Error::custom))
     }
 }
 

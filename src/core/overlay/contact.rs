@@ -92,9 +92,9 @@ impl Contact {
     /// Whether the node itself signed this record.
     #[must_use]
     pub fn verify(&self, scheme: Scheme) -> bool {
-        self.proof.as_ref().is_some_and(|proof| {
-            scheme.verify(self.node.as_bytes(), &self.signing_input(), proof)
-        })
+        self.proof
+            .as_ref()
+            .is_some_and(|proof| scheme.verify(self.node.as_bytes(), &self.signing_input(), proof))
     }
 
     /// Whether it keeps to [`ADDRS_MAX`]; each address keeps to its own bound by type.

@@ -160,6 +160,13 @@ pub enum Input {
         /// Which stream.
         stream: StreamId,
     },
+    /// The source paused or resumed, as its signed chunks say.
+    Paused {
+        /// Which stream.
+        stream: StreamId,
+        /// Paused or not.
+        paused: bool,
+    },
     /// A child promoted a stripe that `SetStripes` did not allow.
     PromoteAsked {
         /// Which feed (to the child).

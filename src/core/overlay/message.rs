@@ -374,4 +374,3 @@ pub enum DirRefusal {
     /// It is going away.
     Leaving,
 }
-

@@ -1,0 +1,104 @@
+//! What this node carries: per stream and stripe, whether it has something to pass on.
+//!
+//! Owns that table, which the publisher and the subscriber write and the forwarder reads. Does not
+//! own how a stripe is obtained or to whom it goes.
+
+use std::time::Duration;
+
+use super::DEPTH_NONE;
+use crate::{ids::Stripe, time::Timestamp, units::Bitrate};
+
+/// One stream that this node carries.
+#[derive(Clone, Debug)]
+pub(super) struct Carried {
+    /// Bit rate of the whole stream.
+    pub(super) rate: Bitrate,
+    /// This node is the source.
+    pub(super) source: bool,
+    /// It forwards without playing.
+    pub(super) seeding: bool,
+    /// It is about to stop: nothing new is granted.
+    pub(super) closing: bool,
+    stripes: Vec<CarriedStripe>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct CarriedStripe {
+    /// Down to and with this node; empty without a living parent.
+    path: Vec<u64>,
+    head: Option<u64>,
+    fresh_at: Timestamp,
+}
+
+impl Carried {
+    pub(super) fn member(rate: Bitrate, k: u8, seeding: bool) -> Self {
+        let stripes = vec![CarriedStripe::default(); usize::from(k)];
+        Self { rate, source: false, seeding, closing: false, stripes }
+    }
+
+    pub(super) fn source(rate: Bitrate, k: u8, hash: u64) -> Self {
+        let stripe = CarriedStripe { path: vec![hash], ..CarriedStripe::default() };
+        let stripes = vec![stripe; usize::from(k)];
+        Self { rate, source: true, seeding: false, closing: false, stripes }
+    }
+
+    /// The number of stripes: fewer are forgotten, more are empty.
+    pub(super) fn set_k(&mut self, k: u8) {
+        self.stripes.resize(usize::from(k), CarriedStripe::default());
+    }
+
+    /// The path of a stripe has changed; empty: no living parent.
+    pub(super) fn set_path(&mut self, stripe: Stripe, path: Vec<u64>) {
+        if let Some(carried) = self.stripes.get_mut(usize::from(stripe)) {
+            carried.path = path;
+        }
+    }
+
+    /// Something new has arrived.
+    pub(super) fn advanced(&mut self, stripe: Stripe, head: u64, now: Timestamp) {
+        if let Some(carried) = self.stripes.get_mut(usize::from(stripe)) {
+            carried.head = Some(head);
+            carried.fresh_at = now;
+        }
+    }
+
+    /// A new epoch counts from the beginning.
+    pub(super) fn restart(&mut self) {
+        self.stripes.iter_mut().for_each(|carried| carried.head = None);
+    }
+
+    pub(super) fn k(&self) -> u8 {
+        u8::try_from(self.stripes.len()).expect("at most STRIPES_MAX stripes")
+    }
+
+    /// What one stripe costs.
+    pub(super) fn stripe_rate(&self) -> Bitrate {
+        Bitrate::from_bps(self.rate.as_bps() / u64::from(self.k().max(1)))
+    }
+
+    /// The path of a stripe down to and with this node; empty without a living parent.
+    pub(super) fn path(&self, stripe: Stripe) -> &[u64] {
+        self.stripes.get(usize::from(stripe)).map_or(&[], |carried| &carried.path)
+    }
+
+    /// Whether a child would get something: the source always has, others when their own parent
+    /// brought something lately.
+    pub(super) fn can_serve(&self, stripe: Stripe, stale_after: Duration, now: Timestamp) -> bool {
+        let Some(carried) = self.stripes.get(usize::from(stripe)) else { return false };
+        self.source
+            || !carried.path.is_empty()
+                && carried.head.is_some()
+                && now.since(carried.fresh_at) < stale_after
+    }
+
+    /// Depth of each stripe that could be served, [`DEPTH_NONE`] for the others.
+    pub(super) fn depths(&self, stale_after: Duration, now: Timestamp) -> Vec<u8> {
+        (0..self.k())
+            .map(|stripe| {
+                let depth = self.path(stripe).len().saturating_sub(1);
+                let depth = u8::try_from(depth).unwrap_or(DEPTH_NONE - 1);
+                if self.can_serve(stripe, stale_after, now) { depth } else { DEPTH_NONE }
+            })
+            .collect()
+    }
+}

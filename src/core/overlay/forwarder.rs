@@ -1,0 +1,655 @@
+//! The parent role: tickets that this node gives.
+//!
+//! Owns given tickets, their leases, the admission of children and what children are told. Does not
+//! own where the bytes come from (see `subscriber`, `publisher`), nor pacing (see the relay).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Ask, AskAnswer, CANDIDATES_MAX, Candidate, CapacityView, Contact, DEPTH_NONE, EndReason, Event,
+    Output, PATH_MAX, REVOKE_MAX, RefuseReason, Revoke, RevokeReason, StripeAnswer, TicketEnd,
+    TicketId, TicketRequest, TicketResponse, TicketView, Verdict,
+    capacity::{Limits, Promised, SIXTEENTHS},
+    carriage::Carried,
+    expiring_map::ExpiringMap,
+    local::{Local, Purpose},
+    path_hash,
+};
+use crate::{
+    ids::{Direction, FeedKey, NodeId, StreamId, Stripe, StripeSet},
+    time::{Timestamp, micros},
+    units::Bitrate,
+};
+
+/// Given tickets and the children that hold them.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    pub(super) limits: Limits,
+    given: ExpiringMap<TicketId, Given>,
+    by_seat: BTreeMap<Seat, TicketId>,
+    children: BTreeMap<(StreamId, NodeId), Child>,
+}
+
+/// One stripe of one child: at most one ticket each.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Seat {
+    stream: StreamId,
+    child: NodeId,
+    stripe: Stripe,
+}
+
+/// A ticket's life: reserved, confirmed by a living feed, ending by revocation; gone at any point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Reserved,
+    Confirmed,
+    Ending(RevokeReason),
+}
+
+#[derive(Debug)]
+struct Given {
+    seat: Seat,
+    stage: Stage,
+    stripe_rate: Bitrate,
+    sixteenths: u32,
+}
+
+#[derive(Debug)]
+struct Child {
+    contact: Contact,
+    free: u16,
+    up: bool,
+}
+
+impl Forwarder {
+    pub(super) const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            given: ExpiringMap::new(),
+            by_seat: BTreeMap::new(),
+            children: BTreeMap::new(),
+        }
+    }
+
+    /// Answers an ASK from local state. `others` are candidates beside the own children.
+    pub(super) fn on_ask(
+        &mut self,
+        local: &mut Local,
+        from: NodeId,
+        ask: &Ask,
+        others: Vec<Candidate>,
+    ) -> TicketResponse {
+        let Some(carried) = local.carried.get(&ask.stream).cloned() else {
+            return TicketResponse::Refused { reason: RefuseReason::NotCarrying, retry_ms: 0 };
+        };
+        let mut refused = StripeSet::EMPTY;
+        let mut stripes = Vec::with_capacity(ask.stripes.len());
+        for asked in &ask.stripes {
+            let seat = Seat { stream: ask.stream, child: from, stripe: asked.stripe };
+            let verdict = match self.admit(local, &carried, seat) {
+                Ok(()) => self.grant(local, &carried, seat, ask),
+                Err(reason) => {
+                    refused.insert(asked.stripe);
+                    local.counters.refused += 1;
+                    Verdict::Refuse { reason }
+                }
+            };
+            stripes.push(StripeAnswer { stripe: asked.stripe, verdict });
+        }
+        if let Some(child) = self.children.get_mut(&(ask.stream, from)) {
+            child.contact = ask.contact.clone();
+            child.free = ask.free;
+        }
+        self.update_feed(local, ask.stream, from);
+        let redirect = if refused.is_empty() {
+            Vec::new()
+        } else {
+            self.redirect(local, &carried, ask.stream, refused, from, others)
+        };
+        let answer = AskAnswer { rate: carried.rate, k: carried.k(), stripes, redirect };
+        TicketResponse::Answer(answer)
+    }
+
+    /// A child gives tickets back. Only the child of a ticket may; returns whether it was.
+    pub(super) fn on_release(
+        &mut self,
+        local: &mut Local,
+        from: NodeId,
+        tickets: &[TicketId],
+    ) -> bool {
+        let mut honest = true;
+        for ticket in tickets {
+            match self.given.get(ticket).map(|given| given.seat.child == from) {
+                Some(true) => self.end(local, *ticket, TicketEnd::Released),
+                Some(false) => honest = false,
+                // Over already: a repeated or late release.
+                None => {}
+            }
+        }
+        honest
+    }
+
+    /// A child gave a stripe back over its feed.
+    pub(super) fn on_released(&mut self, local: &mut Local, feed: FeedKey, stripe: Stripe) {
+        if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe) {
+            self.end(local, ticket, TicketEnd::Released);
+        }
+    }
+
+    pub(super) fn feed_up(&mut self, local: &mut Local, feed: FeedKey) {
+        let key = (feed.stream, feed.peer);
+        let stripes = self.stripes_of(feed.stream, feed.peer);
+        let Some(child) = self.children.get_mut(&key).filter(|_| !stripes.is_empty()) else {
+            // No ticket: nothing to serve.
+            local.emit(Output::CloseFeed { feed, reason: EndReason::Revoked });
+            return;
+        };
+        child.up = true;
+        let reservation = local.now + local.config.tuning.reservation;
+        for stripe in stripes.iter() {
+            if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe)
+                && self.given.get(&ticket).is_some_and(|given| given.stage == Stage::Reserved)
+            {
+                self.given.set_deadline(&ticket, reservation);
+            }
+        }
+        self.update_feed(local, feed.stream, feed.peer);
+        for stripe in stripes.iter() {
+            self.send_path(local, feed, stripe);
+        }
+    }
+
+    /// The feed of a child is gone: its leases end with it.
+    pub(super) fn feed_down(&mut self, local: &mut Local, feed: FeedKey) {
+        let was_up = self.children.get(&(feed.stream, feed.peer)).is_some_and(|child| child.up);
+        if was_up {
+            self.drop_child(local, feed.stream, feed.peer, TicketEnd::Closed, None);
+        }
+    }
+
+    /// The last connection to a node is gone.
+    pub(super) fn link_down(&mut self, local: &mut Local, node: NodeId) {
+        for stream in self.streams_of(node) {
+            self.drop_child(local, stream, node, TicketEnd::Closed, None);
+        }
+    }
+
+    /// A node is forgotten or banned: nothing more for it.
+    pub(super) fn expel(&mut self, local: &mut Local, node: NodeId) {
+        for stream in self.streams_of(node) {
+            let close = Some(EndReason::Revoked);
+            self.drop_child(local, stream, node, TicketEnd::Revoked, close);
+        }
+    }
+
+    /// A child acknowledged bytes of these stripes.
+    pub(super) fn child_alive(&mut self, local: &mut Local, feed: FeedKey, stripes: StripeSet) {
+        for stripe in stripes.iter() {
+            if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe) {
+                self.renew(local, ticket, true);
+            }
+        }
+    }
+
+    /// A child promoted what it was not yet allowed: told again what it may have.
+    pub(super) fn promote_asked(&self, local: &mut Local, feed: FeedKey) {
+        self.update_feed(local, feed.stream, feed.peer);
+    }
+
+    /// A slow child lost these stripes at the relay already: it is told where else to ask.
+    pub(super) fn child_shed(&mut self, local: &mut Local, feed: FeedKey, stripes: StripeSet) {
+        let tickets: Vec<_> = stripes
+            .iter()
+            .filter_map(|stripe| self.ticket_of(feed.stream, feed.peer, stripe))
+            .collect();
+        self.revoke(local, &tickets, RevokeReason::Shed, Duration::ZERO, &[]);
+    }
+
+    /// A child that never drains is disconnected.
+    pub(super) fn child_stalled(&mut self, local: &mut Local, feed: FeedKey) {
+        let close = Some(EndReason::Revoked);
+        self.drop_child(local, feed.stream, feed.peer, TicketEnd::Shed, close);
+    }
+
+    /// Ends tickets from this side: their children are told, and the bytes stop after the grace.
+    pub(super) fn revoke(
+        &mut self,
+        local: &mut Local,
+        tickets: &[TicketId],
+        reason: RevokeReason,
+        grace: Duration,
+        extra: &[Candidate],
+    ) {
+        let mut by_child: BTreeMap<(StreamId, NodeId), Vec<TicketId>> = BTreeMap::new();
+        for ticket in tickets {
+            let Some(given) = self.given.get_mut(ticket) else { continue };
+            given.stage = Stage::Ending(reason);
+            by_child.entry((given.seat.stream, given.seat.child)).or_default().push(*ticket);
+            self.given.set_deadline(ticket, local.now + grace);
+        }
+        for ((stream, child), tickets) in by_child {
+            let mut candidates = extra.to_vec();
+            if let Some(carried) = local.carried.get(&stream).cloned() {
+                let stripes = StripeSet::first(carried.k());
+                let given = self.redirect(local, &carried, stream, stripes, child, Vec::new());
+                candidates.extend(given);
+            }
+            candidates.retain(|candidate| candidate.contact.node != child);
+            bound(&mut candidates);
+            let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+            for tickets in tickets.chunks(REVOKE_MAX) {
+                let tickets = tickets.to_vec();
+                let candidates = candidates.clone();
+                let revoke = Revoke { stream, tickets, reason, grace_ms, candidates };
+                local.ask_ticket(child, TicketRequest::Revoke(revoke), Purpose::Revoke);
+            }
+        }
+    }
+
+    /// Ends one ticket because the user says so; false when it is none of ours.
+    pub(super) fn revoke_by_user(&mut self, local: &mut Local, ticket: TicketId) -> bool {
+        let known = self.given.contains(&ticket);
+        let grace = local.config.tuning.revoke_grace;
+        self.revoke(local, &[ticket], RevokeReason::Revoked, grace, &[]);
+        known
+    }
+
+    /// Tells all children of a stream to look elsewhere; returns whether there are any.
+    pub(super) fn hand_over(
+        &mut self,
+        local: &mut Local,
+        stream: StreamId,
+        grace: Duration,
+        candidates: &[Candidate],
+    ) -> bool {
+        let tickets: Vec<_> = self
+            .given
+            .iter()
+            .filter(|(_, given)| given.seat.stream == stream)
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        self.revoke(local, &tickets, RevokeReason::Leaving, grace, candidates);
+        !tickets.is_empty()
+    }
+
+    /// This node carries a stream no longer.
+    pub(super) fn drop_stream(&mut self, local: &mut Local, stream: StreamId, reason: EndReason) {
+        let children: Vec<_> =
+            self.children.keys().filter(|(of, _)| *of == stream).map(|(_, child)| *child).collect();
+        for child in children {
+            self.drop_child(local, stream, child, TicketEnd::Leaving, Some(reason));
+        }
+    }
+
+    /// The path of a stripe changed: its children are told.
+    pub(super) fn path_changed(&self, local: &mut Local, stream: StreamId, stripe: Stripe) {
+        let feeds: Vec<_> = self
+            .children
+            .iter()
+            .filter(|((of, child), state)| {
+                *of == stream && state.up && self.ticket_of(stream, *child, stripe).is_some()
+            })
+            .map(|((_, child), _)| to_child(stream, *child))
+            .collect();
+        for feed in feeds {
+            self.send_path(local, feed, stripe);
+        }
+    }
+
+    /// Limits have changed: what is promised beyond them is revoked, the newest leases first.
+    pub(super) fn enforce_limits(&mut self, local: &mut Local) {
+        let streams: Vec<_> = local.carried.keys().copied().collect();
+        for stream in streams {
+            let Some(carried) = local.carried.get(&stream).cloned() else { continue };
+            let mut over = Vec::new();
+            let mut promised = self.promised(stream);
+            let mine: Vec<_> = self
+                .given
+                .iter()
+                .filter(|(_, given)| given.seat.stream == stream)
+                .map(|(ticket, given)| (*ticket, given.stripe_rate, given.sixteenths))
+                .collect();
+            for (ticket, rate, sixteenths) in mine {
+                if !self.exceeds(local, &carried, promised) {
+                    break;
+                }
+                promised.rate = Bitrate::from_bps(promised.rate.as_bps() - rate.as_bps());
+                promised.of_stream -= 1;
+                promised.sixteenths -= sixteenths;
+                over.push(ticket);
+            }
+            let grace = local.config.tuning.revoke_grace;
+            self.revoke(local, &over, RevokeReason::Shed, grace, &[]);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, local: &mut Local) {
+        while let Some((ticket, given)) = self.given.pop_due(local.now) {
+            let reason = match given.stage {
+                Stage::Reserved => TicketEnd::Unconfirmed,
+                Stage::Confirmed => TicketEnd::Expired,
+                Stage::Ending(RevokeReason::Shed) => TicketEnd::Shed,
+                Stage::Ending(RevokeReason::Leaving) => TicketEnd::Leaving,
+                Stage::Ending(RevokeReason::Revoked | RevokeReason::Rebalance) => {
+                    TicketEnd::Revoked
+                }
+            };
+            self.ended(local, ticket, &given, reason);
+            let Seat { stream, child, .. } = given.seat;
+            if self.stripes_of(stream, child).is_empty() {
+                self.drop_child(local, stream, child, reason, Some(EndReason::Revoked));
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.given.next()
+    }
+
+    /// How many more stripes of a stream this node could feed.
+    pub(super) fn free_slots(&self, local: &Local, stream: StreamId, carried: &Carried) -> u16 {
+        if carried.closing || local.leaving {
+            return 0;
+        }
+        let promised = self.promised(stream);
+        let rate = carried.stripe_rate();
+        self.limits.free_slots(promised, rate, carried.k(), &local.config.tuning)
+    }
+
+    /// Whether `node` is a child in this stripe.
+    pub(super) fn feeds(&self, stream: StreamId, node: NodeId, stripe: Stripe) -> bool {
+        self.ticket_of(stream, node, stripe).is_some()
+    }
+
+    pub(super) fn has_children(&self, stream: StreamId) -> bool {
+        self.by_seat
+            .range(Seat { stream, child: NodeId([0; 32]), stripe: 0 }..)
+            .next()
+            .is_some_and(|(seat, _)| seat.stream == stream)
+    }
+
+    pub(super) fn views(&self, now: Timestamp) -> Vec<TicketView> {
+        let view = |(ticket, given): (&TicketId, &Given)| TicketView {
+            ticket: *ticket,
+            stream: given.seat.stream,
+            stripe: given.seat.stripe,
+            node: given.seat.child,
+            confirmed: given.stage != Stage::Reserved,
+            expires_in_ms: self
+                .given
+                .deadline(ticket)
+                .map_or(0, |at| micros(at.since(now)) / 1_000),
+        };
+        self.given.iter().map(view).collect()
+    }
+
+    pub(super) fn capacity(&self, local: &Local) -> CapacityView {
+        CapacityView {
+            usable: self.limits.usable(&local.config.tuning),
+            assumed: self.limits.uplink.is_none() && self.limits.estimate.is_none(),
+            promised: Bitrate::from_bps(
+                self.given.iter().map(|(_, given)| given.stripe_rate.as_bps()).sum(),
+            ),
+            max_copies: self.limits.max_copies,
+            max_total_copies: self.limits.max_total_copies,
+        }
+    }
+
+    /// Whether a seat may be granted; one that is held may always be renewed.
+    fn admit(&self, local: &Local, carried: &Carried, seat: Seat) -> Result<(), RefuseReason> {
+        if local.is_banned(&seat.child) {
+            return Err(RefuseReason::Banned);
+        }
+        if carried.closing || local.leaving {
+            return Err(RefuseReason::Leaving);
+        }
+        if carried.path(seat.stripe).contains(&path_hash(&seat.child)) {
+            return Err(RefuseReason::Loop);
+        }
+        if let Some(ticket) = self.by_seat.get(&seat) {
+            return match self.given.get(ticket).map(|given| given.stage) {
+                Some(Stage::Ending(_)) => Err(RefuseReason::NoCapacity),
+                Some(Stage::Reserved | Stage::Confirmed) | None => Ok(()),
+            };
+        }
+        let stale_after = local.config.tuning.stale_after;
+        if !carried.can_serve(seat.stripe, stale_after, local.now) {
+            return Err(RefuseReason::NotCarrying);
+        }
+        if carried.path(seat.stripe).len() >= PATH_MAX {
+            return Err(RefuseReason::TooDeep);
+        }
+        // Both ends asking each other must not both say yes.
+        if local.is_asking(seat.child, seat.stream, seat.stripe) {
+            return Err(RefuseReason::Loop);
+        }
+        let free = self.free_slots(local, seat.stream, carried);
+        if free == 0 {
+            let tuning = &local.config.tuning;
+            let unlimited = Limits { max_copies: None, max_total_copies: None, ..self.limits };
+            let promised = self.promised(seat.stream);
+            let rate = carried.stripe_rate();
+            return Err(match unlimited.free_slots(promised, rate, carried.k(), tuning) {
+                0 => RefuseReason::NoCapacity,
+                _ => RefuseReason::CopyLimit,
+            });
+        }
+        if self.is_reserved_for_others(carried, seat, free)
+            || self.given.len() >= local.config.tuning.tickets_max
+        {
+            return Err(RefuseReason::NoCapacity);
+        }
+        Ok(())
+    }
+
+    /// The source keeps a slot for every stripe that nobody has from it yet: without one copy
+    /// outside, the slots of all viewers together could not spread that stripe.
+    fn is_reserved_for_others(&self, carried: &Carried, seat: Seat, free: u16) -> bool {
+        if !carried.source {
+            return false;
+        }
+        let mut unserved = StripeSet::first(carried.k());
+        for held in self.by_seat.keys().filter(|held| held.stream == seat.stream) {
+            unserved.remove(held.stripe);
+        }
+        !unserved.contains(seat.stripe) && u32::from(free) <= unserved.len()
+    }
+
+    fn grant(&mut self, local: &mut Local, carried: &Carried, seat: Seat, ask: &Ask) -> Verdict {
+        let path = carried.path(seat.stripe).to_vec();
+        let ticket = if let Some(ticket) = self.by_seat.get(&seat).copied() {
+            self.renew(local, ticket, false);
+            ticket
+        } else {
+            let ticket = TicketId(local.random());
+            let sixteenths = SIXTEENTHS / u32::from(carried.k().max(1));
+            let stripe_rate = carried.stripe_rate();
+            let given = Given { seat, stage: Stage::Reserved, stripe_rate, sixteenths };
+            self.given.insert(ticket, given, local.now + local.config.tuning.reservation);
+            self.by_seat.insert(seat, ticket);
+            let contact = ask.contact.clone();
+            let fresh = Child { contact, free: ask.free, up: false };
+            self.children.entry((seat.stream, seat.child)).or_insert(fresh);
+            local.counters.granted += 1;
+            let Seat { stream, stripe, child } = seat;
+            local.event(Event::TicketGiven { ticket, stream, stripe, child });
+            if self.children.get(&(seat.stream, seat.child)).is_some_and(|child| child.up) {
+                self.send_path(local, to_child(seat.stream, seat.child), seat.stripe);
+            }
+            ticket
+        };
+        let left = self.given.deadline(&ticket).map_or(0, |at| micros(at.since(local.now)) / 1_000);
+        let expires_in_ms = u32::try_from(left).unwrap_or(u32::MAX);
+        Verdict::Grant { ticket, expires_in_ms, path }
+    }
+
+    /// Extends a lease. A reservation becomes a ticket only by bytes that the child acknowledges.
+    fn renew(&mut self, local: &Local, ticket: TicketId, taken_up: bool) {
+        let Some(given) = self.given.get_mut(&ticket) else { return };
+        match given.stage {
+            Stage::Reserved if taken_up => given.stage = Stage::Confirmed,
+            Stage::Confirmed => {}
+            Stage::Reserved | Stage::Ending(_) => return,
+        }
+        self.given.set_deadline(&ticket, local.now + local.config.tuning.lease);
+    }
+
+    fn end(&mut self, local: &mut Local, ticket: TicketId, reason: TicketEnd) {
+        if let Some(given) = self.given.remove(&ticket) {
+            self.ended(local, ticket, &given, reason);
+        }
+    }
+
+    fn ended(&mut self, local: &mut Local, ticket: TicketId, given: &Given, reason: TicketEnd) {
+        let Seat { stream, stripe, child } = given.seat;
+        self.by_seat.remove(&given.seat);
+        local.event(Event::TicketEnded { ticket, stream, stripe, child, reason });
+        self.update_feed(local, stream, child);
+        if self.children.get(&(stream, child)).is_some_and(|child| !child.up)
+            && self.stripes_of(stream, child).is_empty()
+        {
+            self.children.remove(&(stream, child));
+        }
+    }
+
+    fn drop_child(
+        &mut self,
+        local: &mut Local,
+        stream: StreamId,
+        child: NodeId,
+        reason: TicketEnd,
+        close: Option<EndReason>,
+    ) {
+        let was_up = self.children.remove(&(stream, child)).is_some_and(|child| child.up);
+        for stripe in self.stripes_of(stream, child).iter() {
+            if let Some(ticket) = self.ticket_of(stream, child, stripe) {
+                self.end(local, ticket, reason);
+            }
+        }
+        if let Some(reason) = close.filter(|_| was_up) {
+            local.emit(Output::CloseFeed { feed: to_child(stream, child), reason });
+        }
+    }
+
+    fn update_feed(&self, local: &mut Local, stream: StreamId, child: NodeId) {
+        if self.children.get(&(stream, child)).is_some_and(|child| child.up) {
+            let live = self.stripes_of(stream, child);
+            let feed = to_child(stream, child);
+            local.emit(Output::SetStripes { feed, live, warm: StripeSet::EMPTY });
+        }
+    }
+
+    fn send_path(&self, local: &mut Local, feed: FeedKey, stripe: Stripe) {
+        let path = local.carried.get(&feed.stream).map(|carried| carried.path(stripe).to_vec());
+        if let Some(path) = path.filter(|path| !path.is_empty()) {
+            local.emit(Output::SendPath { feed, stripe, path });
+        }
+    }
+
+    fn promised(&self, stream: StreamId) -> Promised {
+        let mut promised = Promised::default();
+        for (_, given) in self.given.iter() {
+            promised.rate = Bitrate::from_bps(promised.rate.as_bps() + given.stripe_rate.as_bps());
+            promised.sixteenths += given.sixteenths;
+            promised.of_stream += u32::from(given.seat.stream == stream);
+        }
+        promised
+    }
+
+    fn exceeds(&self, local: &Local, carried: &Carried, promised: Promised) -> bool {
+        let tuning = &local.config.tuning;
+        let budget = self.limits.usable(tuning).percent(tuning.slot_share_percent);
+        let k = u32::from(carried.k());
+        let over = |limit: Option<u32>, used: u32, scale: u32| {
+            limit.is_some_and(|copies| used > copies.saturating_mul(scale))
+        };
+        promised.rate > budget
+            || over(self.limits.max_copies, promised.of_stream, k)
+            || over(self.limits.max_total_copies, promised.sixteenths, SIXTEENTHS)
+    }
+
+    /// Others to ask for stripes that were refused: own children with free slots, then those whose
+    /// children may have some, then `others`.
+    fn redirect(
+        &self,
+        local: &mut Local,
+        carried: &Carried,
+        stream: StreamId,
+        wanted: StripeSet,
+        asker: NodeId,
+        others: Vec<Candidate>,
+    ) -> Vec<Candidate> {
+        let mut ranked = Vec::new();
+        for ((_, node), child) in self.children.iter().filter(|((of, _), _)| *of == stream) {
+            if *node == asker || local.is_banned(node) {
+                continue;
+            }
+            let stripes = self.stripes_of(stream, *node);
+            if !wanted.iter().any(|stripe| stripes.contains(stripe)) {
+                continue;
+            }
+            let depths: Vec<u8> = (0..carried.k())
+                .map(|stripe| {
+                    let depth = u8::try_from(carried.path(stripe).len()).unwrap_or(DEPTH_NONE);
+                    if stripes.contains(stripe) { depth } else { DEPTH_NONE }
+                })
+                .collect();
+            let depth = depths.iter().copied().min().unwrap_or(DEPTH_NONE);
+            let (contact, free) = (child.contact.clone(), child.free);
+            ranked.push((free == 0, depth, Candidate { contact, depths, free, source: false }));
+        }
+        // Equally good ones in random order, so that a crowd does not all run to the same node.
+        let mut ranked: Vec<_> = ranked
+            .into_iter()
+            .map(|(full, depth, candidate)| (full, depth, local.random(), candidate))
+            .collect();
+        ranked.sort_by_key(|(full, depth, lot, _)| (*full, *depth, *lot));
+        let mut list: Vec<_> = ranked.into_iter().map(|(.., candidate)| candidate).collect();
+        let full_from = list.partition_point(|candidate| candidate.free > 0);
+        let full = list.split_off(full_from);
+        list.extend(others.into_iter().filter(|other| other.contact.node != asker));
+        list.extend(full);
+        bound(&mut list);
+        list
+    }
+
+    fn ticket_of(&self, stream: StreamId, child: NodeId, stripe: Stripe) -> Option<TicketId> {
+        self.by_seat.get(&Seat { stream, child, stripe }).copied()
+    }
+
+    fn stripes_of(&self, stream: StreamId, child: NodeId) -> StripeSet {
+        let first = Seat { stream, child, stripe: 0 };
+        let last = Seat { stream, child, stripe: Stripe::MAX };
+        let mut set = StripeSet::EMPTY;
+        for seat in self.by_seat.range(first..=last).map(|(seat, _)| seat) {
+            set.insert(seat.stripe);
+        }
+        set
+    }
+
+    fn streams_of(&self, node: NodeId) -> Vec<StreamId> {
+        self.children.keys().filter(|(_, child)| *child == node).map(|(of, _)| *of).collect()
+    }
+}
+
+/// Cuts a list of candidates to what fits a message, one entry for each node.
+pub(super) fn bound(candidates: &mut Vec<Candidate>) {
+    let mut bytes = 0;
+    let mut seen = Vec::new();
+    candidates.retain(|candidate| {
+        let node = candidate.contact.node;
+        bytes += candidate.contact.addrs.iter().map(|addr| addr.as_str().len() + 4).sum::<usize>();
+        bytes += 220;
+        let fits = bytes <= CANDIDATE_BYTES_MAX && !seen.contains(&node);
+        seen.push(node);
+        fits
+    });
+    candidates.truncate(CANDIDATES_MAX);
+}
+
+/// Most bytes that candidates take of a message.
+const CANDIDATE_BYTES_MAX: usize = 8_192;
+
+fn to_child(stream: StreamId, peer: NodeId) -> FeedKey {
+    FeedKey { stream, peer, direction: Direction::ToChild }
+}

@@ -1,0 +1,432 @@
+//! The member role: finding a supernode, staying registered, or becoming one.
+//!
+//! Owns the state of this node's own registration. Does not own what a supernode does (see
+//! `registrar`).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Contact, DirRequest, DirResponse, Event, LookupId, LookupKey, Output, PromotionReason,
+    Register, RegistrationView, Role, RoleChoice,
+    local::{Local, Purpose},
+    membership::{Known, Learnt},
+};
+use crate::{ids::NodeId, time::Timestamp};
+
+/// This node's own registration.
+#[derive(Debug)]
+pub(super) struct Registrant {
+    state: State,
+    lookup: Option<(LookupId, Timestamp)>,
+    /// Nodes asked in this search; each is asked once.
+    asked: BTreeSet<NodeId>,
+    /// Some supernode answered in this search, if only that it is full.
+    found_any: bool,
+    /// The nearest that was full: whose guest this node may be.
+    host: Option<NodeId>,
+    founded_at: Timestamp,
+    guest_told: bool,
+}
+
+/// Legal next states: `Looking` to `Measuring`, `Supernode`, `Guest`; `Measuring` to `Asking`;
+/// `Asking` to `Registered`, `Supernode`, `Guest`; `Registered` and `Guest` back to `Looking`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// A lookup is under way, or the next one is waited for.
+    Looking {
+        again_at: Timestamp,
+    },
+    /// Round trips of the supernodes found are waited for.
+    Measuring {
+        until: Timestamp,
+    },
+    /// One is being asked.
+    Asking {
+        node: NodeId,
+    },
+    Registered {
+        node: NodeId,
+        renew_at: Timestamp,
+        misses: u32,
+        renewing: bool,
+    },
+    Guest {
+        of: Option<NodeId>,
+        again_at: Timestamp,
+    },
+    Supernode,
+}
+
+/// What the overlay has to do about a step of the registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    None,
+    /// Newly registered, or a guest's next turn: hand over announcements, fetch the directory.
+    Home {
+        node: NodeId,
+        in_sync: bool,
+    },
+    Promoted,
+}
+
+impl Registrant {
+    pub(super) fn new(local: &Local) -> Self {
+        let tuning = &local.config.tuning;
+        let expected = local.config.bootstrap_expected || !local.config.bootstrap.is_empty();
+        let patience = if expected { tuning.bootstrap_patience } else { tuning.found_after };
+        Self {
+            state: State::Looking { again_at: local.now },
+            lookup: None,
+            asked: BTreeSet::new(),
+            found_any: false,
+            host: None,
+            founded_at: local.now + patience,
+            guest_told: false,
+        }
+    }
+
+    /// A link came up, a round trip was measured, or time passed.
+    pub(super) fn drive(&mut self, local: &mut Local, digest: u64) -> Step {
+        let now = local.now;
+        if self.state != State::Supernode && local.config.role == RoleChoice::Supernode {
+            return self.promote(local, PromotionReason::Configured);
+        }
+        match self.state {
+            State::Supernode | State::Asking { .. } => Step::None,
+            State::Looking { again_at } if again_at <= now => self.look(local),
+            State::Looking { .. } => Step::None,
+            State::Measuring { until } => {
+                let all_known = self.untried(local).all(|known| known.rtt.is_some());
+                if all_known || until <= now { self.ask_next(local, digest) } else { Step::None }
+            }
+            State::Registered { node, renew_at, misses, renewing } => {
+                if !renewing && renew_at <= now {
+                    self.state = State::Registered { node, renew_at, misses, renewing: true };
+                    self.register_at(local, node, digest);
+                }
+                Step::None
+            }
+            State::Guest { of, again_at } if again_at <= now => {
+                let again_at = now + local.config.tuning.search_every;
+                self.state = State::Guest { of, again_at };
+                self.begin_search(local);
+                // Until the search ends it stays a guest: its list is fetched meanwhile.
+                of.map_or(Step::None, |node| Step::Home { node, in_sync: false })
+            }
+            State::Guest { .. } => Step::None,
+        }
+    }
+
+    pub(super) fn lookup_done(&mut self, local: &mut Local, id: LookupId, found: &[Contact]) {
+        if self.lookup.take_if(|(asked, _)| *asked == id).is_none() {
+            return;
+        }
+        for contact in found {
+            local.nodes.learn(contact, Learnt::Hearsay, local.now);
+            local.nodes.set_supernode(contact.node, true);
+        }
+        if let State::Looking { .. } | State::Guest { .. } = self.state
+            && self.untried(local).next().is_some()
+        {
+            self.measure(local);
+        }
+    }
+
+    /// A supernode answered REGISTER.
+    pub(super) fn answered(
+        &mut self,
+        local: &mut Local,
+        from: NodeId,
+        answer: &DirResponse,
+        digest: u64,
+    ) -> Step {
+        match answer {
+            DirResponse::Accepted { others, in_sync, .. } => {
+                self.learn_others(local, others);
+                self.accepted(local, from, *in_sync)
+            }
+            DirResponse::Full { others } => {
+                self.learn_others(local, others);
+                if !std::mem::replace(&mut self.found_any, true) {
+                    self.host = Some(from);
+                }
+                self.refused(local, from, digest)
+            }
+            DirResponse::Refused { .. } => {
+                local.nodes.set_supernode(from, false);
+                self.refused(local, from, digest)
+            }
+            DirResponse::Done
+            | DirResponse::Candidates { .. }
+            | DirResponse::Found { .. }
+            | DirResponse::Page { .. } => self.refused(local, from, digest),
+        }
+    }
+
+    /// A supernode did not answer REGISTER.
+    pub(super) fn failed(&mut self, local: &mut Local, from: NodeId, digest: u64) -> Step {
+        match self.state {
+            State::Registered { node, misses, .. } if node == from => {
+                let misses = misses + 1;
+                if misses >= MISSES_MAX {
+                    return self.lost(local, node);
+                }
+                let renew_at = local.now + RETRY;
+                self.state = State::Registered { node, renew_at, misses, renewing: false };
+                Step::None
+            }
+            State::Asking { node } if node == from => self.ask_next(local, digest),
+            State::Looking { .. }
+            | State::Measuring { .. }
+            | State::Asking { .. }
+            | State::Registered { .. }
+            | State::Guest { .. }
+            | State::Supernode => Step::None,
+        }
+    }
+
+    /// A connection is up: a good moment to look.
+    pub(super) fn link_up(&mut self, now: Timestamp) {
+        if let State::Looking { again_at } = &mut self.state {
+            *again_at = now;
+        }
+    }
+
+    /// The connection to a node is gone: if it is the supernode, find out at once.
+    pub(super) fn link_down(&mut self, local: &Local, gone: NodeId) {
+        if let State::Registered { node, misses, renewing: false, .. } = self.state
+            && node == gone
+        {
+            let renew_at = local.now;
+            self.state = State::Registered { node, renew_at, misses, renewing: false };
+        }
+    }
+
+    /// The supernode says that it leaves.
+    pub(super) fn dismissed(&mut self, local: &mut Local, by: NodeId) {
+        if let State::Registered { node, .. } = self.state
+            && node == by
+        {
+            local.nodes.set_supernode(by, false);
+            self.lost(local, node);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Timestamp {
+        match self.state {
+            State::Looking { again_at } | State::Guest { again_at, .. } => again_at,
+            State::Measuring { until } => until,
+            State::Registered { renew_at, renewing: false, .. } => renew_at,
+            State::Registered { .. } | State::Asking { .. } | State::Supernode => Timestamp::NEVER,
+        }
+    }
+
+    /// Which supernode serves this node: its own, or its host as a guest.
+    pub(super) const fn home(&self) -> Option<NodeId> {
+        match self.state {
+            State::Registered { node, .. } => Some(node),
+            State::Guest { of, .. } => of,
+            State::Looking { .. }
+            | State::Measuring { .. }
+            | State::Asking { .. }
+            | State::Supernode => self.host,
+        }
+    }
+
+    pub(super) const fn is_member(&self) -> bool {
+        matches!(self.state, State::Registered { .. })
+    }
+
+    pub(super) fn is_supernode(&self) -> bool {
+        self.state == State::Supernode
+    }
+
+    pub(super) const fn view(&self) -> RegistrationView {
+        match self.state {
+            State::Looking { .. } | State::Measuring { .. } | State::Asking { .. } => {
+                RegistrationView::Searching
+            }
+            State::Registered { node, .. } => RegistrationView::Registered { supernode: node },
+            State::Guest { of, .. } => RegistrationView::Guest { supernode: of },
+            State::Supernode => RegistrationView::Supernode,
+        }
+    }
+
+    fn begin_search(&mut self, local: &mut Local) {
+        self.asked.clear();
+        self.found_any = false;
+        if self.untried(local).next().is_some() {
+            self.measure(local);
+        }
+        self.start_lookup(local);
+    }
+
+    fn start_lookup(&mut self, local: &mut Local) {
+        let busy = self.lookup.is_some_and(|(_, at)| local.now.since(at) < LOOKUP_MAX);
+        if !busy {
+            self.lookup = Some((local.lookup(LookupKey::Supernodes), local.now));
+        }
+    }
+
+    /// One turn of looking: found a network when nobody is there, else look again.
+    fn look(&mut self, local: &mut Local) -> Step {
+        let looking = self.lookup.is_some_and(|(_, at)| local.now.since(at) < LOOKUP_MAX);
+        if !looking || !local.nodes.any_linked() {
+            let founder = local.now >= self.founded_at && self.untried(local).next().is_none();
+            if founder && self.may_promote(local) {
+                return self.promote(local, PromotionReason::Founder);
+            }
+            if founder && !self.guest_told {
+                self.guest_told = true;
+                local.event(Event::Guest { supernode: None });
+            }
+        }
+        let again_at = local.now + LOOK_AGAIN;
+        self.state = State::Looking { again_at };
+        if self.untried(local).next().is_some() {
+            self.measure(local);
+        } else if local.nodes.any_linked() {
+            self.start_lookup(local);
+        }
+        Step::None
+    }
+
+    fn measure(&mut self, local: &mut Local) {
+        let mut nodes: Vec<_> = self.untried(local).map(Known::rank).collect();
+        nodes.sort();
+        nodes.truncate(MEASURED_MAX);
+        for (.., node) in nodes {
+            local.dial(node);
+        }
+        let until = local.now + local.config.tuning.measure_wait;
+        self.state = State::Measuring { until };
+    }
+
+    /// Asks the nearest supernode that was not asked yet; without one the search ends.
+    fn ask_next(&mut self, local: &mut Local, digest: u64) -> Step {
+        let nearest = self.untried(local).map(Known::rank).min();
+        if let Some((.., node)) = nearest {
+            self.asked.insert(node);
+            self.state = State::Asking { node };
+            self.register_at(local, node, digest);
+            return Step::None;
+        }
+        let reason =
+            if self.found_any { PromotionReason::AllFull } else { PromotionReason::Founder };
+        let patient = !self.found_any && local.now < self.founded_at;
+        if self.may_promote(local) && !patient {
+            return self.promote(local, reason);
+        }
+        let pause = local.config.tuning.search_every;
+        let again_at = local.now + if patient { LOOK_AGAIN } else { local.jitter(pause) };
+        if patient {
+            self.asked.clear();
+            self.state = State::Looking { again_at };
+            return Step::None;
+        }
+        self.host = self.host.filter(|_| self.found_any);
+        self.state = State::Guest { of: self.host, again_at };
+        if !std::mem::replace(&mut self.guest_told, true) {
+            local.event(Event::Guest { supernode: self.host });
+        }
+        self.host.map_or(Step::None, |node| Step::Home { node, in_sync: false })
+    }
+
+    fn accepted(&mut self, local: &mut Local, from: NodeId, in_sync: bool) -> Step {
+        let fresh = match self.state {
+            State::Registered { node, .. } if node == from => false,
+            State::Asking { node } if node == from => true,
+            // A late yes: the place is given back.
+            State::Looking { .. }
+            | State::Measuring { .. }
+            | State::Asking { .. }
+            | State::Registered { .. }
+            | State::Guest { .. }
+            | State::Supernode => {
+                local.ask_dir(from, DirRequest::Unregister, Purpose::Unregister);
+                return Step::None;
+            }
+        };
+        let renew_at = local.now + local.config.tuning.renew_every;
+        self.state = State::Registered { node: from, renew_at, misses: 0, renewing: false };
+        self.guest_told = false;
+        if fresh {
+            self.asked.clear();
+            self.host = None;
+            local.nodes.set_supernode(from, true);
+            local.event(Event::Registered { supernode: from });
+            return Step::Home { node: from, in_sync };
+        }
+        if in_sync { Step::None } else { Step::Home { node: from, in_sync } }
+    }
+
+    fn refused(&mut self, local: &mut Local, from: NodeId, digest: u64) -> Step {
+        match self.state {
+            State::Asking { node } if node == from => self.ask_next(local, digest),
+            State::Registered { node, .. } if node == from => self.lost(local, node),
+            State::Looking { .. }
+            | State::Measuring { .. }
+            | State::Asking { .. }
+            | State::Registered { .. }
+            | State::Guest { .. }
+            | State::Supernode => Step::None,
+        }
+    }
+
+    fn lost(&mut self, local: &mut Local, node: NodeId) -> Step {
+        local.event(Event::RegistrationLost { supernode: node });
+        local.nodes.failed(node, local.now);
+        self.state = State::Looking { again_at: local.now + LOOK_AGAIN };
+        self.founded_at = local.now + local.config.tuning.found_after;
+        self.begin_search(local);
+        self.asked.insert(node);
+        Step::None
+    }
+
+    fn promote(&mut self, local: &mut Local, reason: PromotionReason) -> Step {
+        self.state = State::Supernode;
+        local.emit(Output::SetRole(Role::Supernode));
+        local.event(Event::Promoted { reason });
+        Step::Promoted
+    }
+
+    fn may_promote(&self, local: &Local) -> bool {
+        match local.config.role {
+            RoleChoice::Auto | RoleChoice::Supernode => local.reachable && !local.leaving,
+            RoleChoice::Member => false,
+        }
+    }
+
+    fn register_at(&self, local: &mut Local, node: NodeId, digest: u64) {
+        let register = Register { contact: local.me.clone(), role: Role::Member, digest };
+        local.ask_dir(node, DirRequest::Register(register), Purpose::Register);
+    }
+
+    fn learn_others(&self, local: &mut Local, others: &[Contact]) {
+        for contact in others {
+            local.nodes.learn(contact, Learnt::Hearsay, local.now);
+            local.nodes.set_supernode(contact.node, true);
+            if !self.is_member() {
+                local.dial(contact.node);
+            }
+        }
+    }
+
+    fn untried<'a>(&'a self, local: &'a Local) -> impl Iterator<Item = &'a Known> {
+        local.nodes.supernodes(local.now).filter(|known| {
+            !self.asked.contains(&known.contact.node) && !local.is_banned(&known.contact.node)
+        })
+    }
+}
+
+/// Between lookups while nothing is found.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A lookup that takes longer is not waited for.
+const LOOKUP_MAX: Duration = Duration::from_secs(4);
+/// Between a renewal that failed and the next.
+const RETRY: Duration = Duration::from_millis(500);
+/// Renewals that may fail in a row: with 5 s between renewals and 2 s of patience for each, a loss
+/// is noticed within 10 s.
+const MISSES_MAX: u32 = 2;
+/// Supernodes dialled to be measured.
+const MEASURED_MAX: usize = 16;

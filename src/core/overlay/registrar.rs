@@ -1,0 +1,275 @@
+//! The supernode role: members, neighbours, and what members carry.
+//!
+//! Owns registrations, their exact capacity, the neighbours it meets, and the statuses from which
+//! candidates are picked. Does not own announcements (see `directory`), nor when a node becomes a
+//! supernode (see `registrant`). Coordinators of a stream slot in beside [`Registrar::candidates`].
+
+use super::{
+    CONTACTS_MAX, Candidate, Contact, DirRefusal, DirRequest, DirResponse, LookupId, LookupKey,
+    Register, Role, StreamStatus,
+    expiring_map::ExpiringMap,
+    forwarder::bound,
+    local::{Local, Purpose},
+    membership::Learnt,
+};
+use crate::{
+    announcement::Announcement,
+    ids::{NodeId, StreamId},
+    time::Timestamp,
+};
+
+/// Members and neighbours of a supernode.
+#[derive(Debug)]
+pub(super) struct Registrar {
+    members: ExpiringMap<NodeId, ()>,
+    neighbours: ExpiringMap<NodeId, ()>,
+    statuses: ExpiringMap<(StreamId, NodeId), StreamStatus>,
+    lookup: Option<LookupId>,
+    lookup_at: Timestamp,
+    meet_at: Timestamp,
+}
+
+impl Registrar {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self {
+            members: ExpiringMap::new(),
+            neighbours: ExpiringMap::new(),
+            statuses: ExpiringMap::new(),
+            lookup: None,
+            lookup_at: now,
+            meet_at: now,
+        }
+    }
+
+    /// Registers, renews or meets. The capacity is exact and a renewal is never refused.
+    pub(super) fn on_register(
+        &mut self,
+        local: &mut Local,
+        from: NodeId,
+        register: &Register,
+        digest: u64,
+    ) -> DirResponse {
+        local.nodes.learn(&register.contact, Learnt::FirstHand, local.now);
+        local.nodes.set_supernode(from, register.role == Role::Supernode);
+        let lease = local.config.tuning.member_lease;
+        let others = self.others(local, from);
+        match register.role {
+            Role::Supernode => {
+                self.members.remove(&from);
+                self.add_neighbour(local, from);
+            }
+            Role::Member => {
+                let renews = self.members.contains(&from);
+                if !renews && self.members.len() >= local.config.member_capacity {
+                    return DirResponse::Full { others };
+                }
+                self.neighbours.remove(&from);
+                self.members.insert(from, (), local.now + lease);
+            }
+        }
+        let expires_in_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
+        DirResponse::Accepted { expires_in_ms, others, in_sync: digest == register.digest }
+    }
+
+    /// A member or neighbour leaves.
+    pub(super) fn on_unregister(&mut self, from: NodeId) {
+        self.members.remove(&from);
+        self.neighbours.remove(&from);
+        self.drop_statuses(from);
+    }
+
+    /// What a member carries replaces what it carried.
+    pub(super) fn on_status(
+        &mut self,
+        local: &Local,
+        from: NodeId,
+        streams: Vec<StreamStatus>,
+    ) -> DirResponse {
+        if !self.members.contains(&from) {
+            return DirResponse::Refused { reason: DirRefusal::NotMember, retry_ms: 0 };
+        }
+        self.drop_statuses(from);
+        let until = local.now + local.config.tuning.status_lifetime;
+        for status in streams {
+            self.statuses.insert((status.stream, from), status, until);
+        }
+        DirResponse::Done
+    }
+
+    /// Who may serve a stream: members that carry it, best first, and the source.
+    pub(super) fn candidates(
+        &self,
+        local: &mut Local,
+        stream: StreamId,
+        asker: NodeId,
+        announcement: Option<&Announcement>,
+        own: Option<StreamStatus>,
+    ) -> Vec<Candidate> {
+        let source = announcement.map(|announcement| announcement.node.node);
+        let first = (stream, NodeId([0; 32]));
+        let mut ranked = Vec::new();
+        let me = local.me.node;
+        let carriers = self
+            .statuses
+            .iter_after(Some(first))
+            .take_while(|((of, _), _)| *of == stream)
+            .map(|((_, node), status)| (*node, status.clone()))
+            .chain(own.map(|status| (me, status)));
+        for (node, status) in carriers.collect::<Vec<_>>() {
+            let contact = if node == me { Some(&local.me) } else { local.nodes.contact(&node) };
+            let Some(contact) = contact.cloned().filter(|_| node != asker) else { continue };
+            if local.is_banned(&node) {
+                continue;
+            }
+            let StreamStatus { depths, free, .. } = status;
+            let depth = depths.iter().copied().min().unwrap_or(u8::MAX);
+            let is_source = source == Some(node);
+            let candidate = Candidate { contact, depths, free, source: is_source };
+            // The source always has its place; of the others equally good ones take turns.
+            ranked.push((!is_source, free == 0, depth, local.random(), candidate));
+        }
+        ranked.sort_by_key(|(other, full, depth, lot, _)| (*other, *full, *depth, *lot));
+        let mut list: Vec<_> = ranked.into_iter().map(|(.., candidate)| candidate).collect();
+        if let Some(announcement) = announcement
+            && !list.iter().any(|candidate| candidate.source)
+            && announcement.node.node != asker
+        {
+            let contact = announcement.node.clone();
+            let depths = vec![0; usize::from(announcement.k)];
+            list.insert(0, Candidate { contact, depths, free: 1, source: true });
+        }
+        bound(&mut list);
+        list
+    }
+
+    /// The lookup of other supernodes is done.
+    pub(super) fn lookup_done(&mut self, local: &mut Local, id: LookupId, found: &[Contact]) {
+        if self.lookup != Some(id) {
+            return;
+        }
+        self.lookup = None;
+        for contact in found {
+            local.nodes.learn(contact, Learnt::Hearsay, local.now);
+            local.nodes.set_supernode(contact.node, true);
+        }
+        self.choose_neighbours(local);
+    }
+
+    /// A neighbour answered that it keeps no directory, or did not answer.
+    pub(super) fn neighbour_failed(&mut self, node: NodeId, for_good: bool) {
+        if for_good {
+            self.neighbours.remove(&node);
+        }
+    }
+
+    /// A neighbour answered.
+    pub(super) fn neighbour_met(&mut self, local: &Local, node: NodeId) {
+        self.neighbours.set_deadline(&node, local.now + local.config.tuning.member_lease);
+    }
+
+    /// Meets neighbours and looks for new ones, when due.
+    pub(super) fn drive(&mut self, local: &mut Local, digest: u64) {
+        let now = local.now;
+        while let Some((node, ())) = self.members.pop_due(now) {
+            self.drop_statuses(node);
+        }
+        while let Some((node, ())) = self.neighbours.pop_due(now) {
+            local.nodes.failed(node, now);
+        }
+        while self.statuses.pop_due(now).is_some() {}
+        if self.lookup_at <= now {
+            let alone = self.neighbours.is_empty();
+            let every = &local.config.tuning;
+            let every = if alone { every.search_every } else { every.lookup_every };
+            self.lookup_at = now + every;
+            self.lookup = Some(local.lookup(LookupKey::Supernodes));
+        }
+        if self.meet_at <= now {
+            self.meet_at = now + local.config.tuning.meet_every;
+            self.choose_neighbours(local);
+            let nodes: Vec<_> = self.neighbours.keys().copied().collect();
+            for node in nodes {
+                self.meet(local, node, digest);
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Timestamp {
+        let at = self.lookup_at.min(self.meet_at);
+        let tables = [self.members.next(), self.neighbours.next(), self.statuses.next()];
+        tables.into_iter().flatten().fold(at, Timestamp::min)
+    }
+
+    pub(super) fn is_member(&self, node: &NodeId) -> bool {
+        self.members.contains(node)
+    }
+
+    pub(super) fn is_neighbour(&self, node: &NodeId) -> bool {
+        self.neighbours.contains(node)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = NodeId> {
+        self.members.keys().copied()
+    }
+
+    pub(super) fn neighbours(&self) -> impl Iterator<Item = NodeId> {
+        self.neighbours.keys().copied()
+    }
+
+    /// Members that carry a stream.
+    pub(super) fn carriers(&self, stream: StreamId) -> u32 {
+        let first = (stream, NodeId([0; 32]));
+        let of_stream =
+            self.statuses.iter_after(Some(first)).take_while(|((of, _), _)| *of == stream);
+        u32::try_from(of_stream.count()).unwrap_or(u32::MAX)
+    }
+
+    fn meet(&self, local: &mut Local, node: NodeId, digest: u64) {
+        let register = Register { contact: local.me.clone(), role: Role::Supernode, digest };
+        local.ask_dir(node, DirRequest::Register(register), Purpose::Meet);
+    }
+
+    /// Fills the neighbourhood with the nearest supernodes known.
+    fn choose_neighbours(&mut self, local: &Local) {
+        let mut known: Vec<_> = local
+            .nodes
+            .supernodes(local.now)
+            .filter(|known| !self.neighbours.contains(&known.contact.node))
+            .filter(|known| !local.is_banned(&known.contact.node))
+            .map(super::membership::Known::rank)
+            .collect();
+        known.sort();
+        let room = local.config.tuning.neighbours_max.saturating_sub(self.neighbours.len());
+        let until = local.now + local.config.tuning.member_lease;
+        for (.., node) in known.into_iter().take(room) {
+            self.neighbours.insert(node, (), until);
+        }
+    }
+
+    fn add_neighbour(&mut self, local: &Local, node: NodeId) {
+        // Those that chose this node are met as well, up to as many again.
+        let room = 2 * local.config.tuning.neighbours_max;
+        if self.neighbours.contains(&node) || self.neighbours.len() < room {
+            let until = local.now + local.config.tuning.member_lease;
+            self.neighbours.insert(node, (), until);
+        }
+    }
+
+    fn drop_statuses(&mut self, node: NodeId) {
+        let of_node: Vec<_> =
+            self.statuses.keys().filter(|(_, member)| *member == node).copied().collect();
+        for key in of_node {
+            self.statuses.remove(&key);
+        }
+    }
+
+    fn others(&self, local: &Local, asker: NodeId) -> Vec<Contact> {
+        let mut known: Vec<_> = local
+            .nodes
+            .supernodes(local.now)
+            .filter(|known| known.contact.node != asker && !local.is_banned(&known.contact.node))
+            .collect();
+        known.sort_by_key(|known| (!known.linked, known.rank()));
+        known.into_iter().take(CONTACTS_MAX / 2).map(|known| known.contact.clone()).collect()
+    }
+}

@@ -1,0 +1,238 @@
+//! What answers to own requests, or their absence, lead to.
+//!
+//! Owns the matching of answers with what was asked. Does not own any decision of a sub-machine.
+
+use super::{
+    DirRequest, DirResponse, EndReason, Overlay, RequestFailure, RequestId, Response, TicketId,
+    TicketRequest, TicketResponse, Verdict,
+    inbound::Origin,
+    local::{Pending, Purpose},
+};
+use crate::ids::{NodeId, StreamId};
+
+impl Overlay {
+    pub(super) fn on_response(&mut self, id: RequestId, result: Result<Response, RequestFailure>) {
+        let Some(pending) = self.local.take_pending(id) else { return };
+        match result {
+            Ok(response) => {
+                self.local.nodes.answered(pending.to, self.local.now);
+                match (pending.given_up, response) {
+                    (true, Response::Ticket(TicketResponse::Answer(answer))) => {
+                        let tickets = answer.stripes.into_iter().filter_map(|s| match s.verdict {
+                            Verdict::Grant { ticket, .. } => Some(ticket),
+                            Verdict::Refuse { .. } => None,
+                        });
+                        self.give_back(&pending, tickets.collect());
+                    }
+                    (true, Response::Ticket(_) | Response::Dir(_)) => {}
+                    (false, Response::Ticket(response)) => {
+                        self.on_ticket_answer(id, pending, response)
+                    }
+                    (false, Response::Dir(response)) => self.on_dir_answer(pending, response),
+                }
+            }
+            Err(failure) if !pending.given_up => self.on_failure(id, pending, failure),
+            Err(_) => {}
+        }
+    }
+
+    /// No answer: what the other side did is unknown.
+    pub(super) fn on_failure(&mut self, id: RequestId, pending: Pending, _: RequestFailure) {
+        let Pending { to, purpose, .. } = pending;
+        self.local.counters.requests_failed += 1;
+        self.local.nodes.failed(to, self.local.now);
+        match purpose {
+            Purpose::Register => {
+                let digest = self.directory.digest();
+                let step = self.registrant.failed(&mut self.local, to, digest);
+                self.take_step(step);
+            }
+            Purpose::Meet => {
+                if let Some(registrar) = &mut self.registrar {
+                    registrar.neighbour_failed(to, false);
+                }
+            }
+            Purpose::Join { stream } => {
+                if let Some(watch) = self.watches.get_mut(&stream) {
+                    watch.joined(&mut self.local, None);
+                }
+            }
+            Purpose::List => self.dissemination.fetch_failed(to),
+            Purpose::Push => self.dissemination.pushed(to),
+            Purpose::Ask { stream, .. } => {
+                if let Some(watch) = self.watches.get_mut(&stream) {
+                    watch.on_silence(id, to);
+                }
+            }
+            // The next renewal hands over what is not confirmed.
+            Purpose::Publish { .. }
+            | Purpose::Unregister
+            | Purpose::Status
+            | Purpose::Release
+            | Purpose::Revoke => {}
+        }
+    }
+
+    /// Asks the directory for candidates: the supernode, or oneself.
+    pub(super) fn join(&mut self, stream: StreamId) {
+        if self.registrant.is_supernode() {
+            let me = self.local.me.node;
+            if let DirResponse::Candidates { announcement, candidates } =
+                self.candidates_for(me, stream)
+                && let Some(watch) = self.watches.get_mut(&stream)
+            {
+                watch.joined(&mut self.local, Some((announcement.is_some(), candidates)));
+            }
+        } else if let Some(home) = self.registrant.home() {
+            self.local.ask_dir(home, DirRequest::Join { stream }, Purpose::Join { stream });
+        } else if let Some(watch) = self.watches.get_mut(&stream) {
+            watch.joined(&mut self.local, None);
+        }
+    }
+
+    fn on_ticket_answer(&mut self, id: RequestId, pending: Pending, response: TicketResponse) {
+        let Pending { to, purpose, .. } = pending.clone();
+        let Purpose::Ask { stream, stripes, .. } = purpose else { return };
+        let Some(watch) = self.watches.get_mut(&stream) else {
+            if let TicketResponse::Answer(answer) = response {
+                let granted = answer.stripes.into_iter().filter_map(|s| match s.verdict {
+                    Verdict::Grant { ticket, .. } => Some(ticket),
+                    Verdict::Refuse { .. } => None,
+                });
+                self.give_back(&pending, granted.collect());
+            }
+            return;
+        };
+        let (local, forwarder) = (&mut self.local, &mut self.forwarder);
+        match response {
+            TicketResponse::Answer(mut answer) => {
+                // Nothing that was not asked for.
+                answer.stripes.retain(|answer| stripes.contains(&answer.stripe));
+                watch.on_answer(local, forwarder, id, to, answer);
+            }
+            TicketResponse::Refused { reason, .. } => {
+                watch.on_refused(local, forwarder, id, to, &stripes, reason);
+            }
+            TicketResponse::Done => watch.on_silence(id, to),
+        }
+    }
+
+    fn on_dir_answer(&mut self, pending: Pending, response: DirResponse) {
+        let Pending { to, purpose, .. } = pending;
+        match purpose {
+            Purpose::Register => {
+                let digest = self.directory.digest();
+                let step = self.registrant.answered(&mut self.local, to, &response, digest);
+                self.take_step(step);
+                if self.registrant.is_member() {
+                    self.hand_over_announcements();
+                }
+            }
+            Purpose::Meet => self.met(to, &response),
+            Purpose::Join { stream } => self.on_candidates(to, stream, response),
+            Purpose::List => self.on_page(to, response),
+            Purpose::Publish { stream } => match response {
+                // Refused for good as well: repeating would not help.
+                DirResponse::Done | DirResponse::Refused { retry_ms: 0, .. } => {
+                    self.publisher.confirmed(stream);
+                }
+                DirResponse::Refused { .. }
+                | DirResponse::Accepted { .. }
+                | DirResponse::Full { .. }
+                | DirResponse::Candidates { .. }
+                | DirResponse::Found { .. }
+                | DirResponse::Page { .. } => {}
+            },
+            Purpose::Push => self.dissemination.pushed(to),
+            Purpose::Unregister
+            | Purpose::Status
+            | Purpose::Ask { .. }
+            | Purpose::Release
+            | Purpose::Revoke => {}
+        }
+    }
+
+    fn met(&mut self, neighbour: NodeId, response: &DirResponse) {
+        let Some(registrar) = &mut self.registrar else { return };
+        match response {
+            DirResponse::Accepted { in_sync, others, .. } => {
+                registrar.neighbour_met(&self.local, neighbour);
+                for contact in others {
+                    let learnt = super::membership::Learnt::Hearsay;
+                    self.local.nodes.learn(contact, learnt, self.local.now);
+                    self.local.nodes.set_supernode(contact.node, true);
+                }
+                if !in_sync {
+                    self.dissemination.fetch(&mut self.local, neighbour);
+                }
+            }
+            DirResponse::Refused { .. } => {
+                registrar.neighbour_failed(neighbour, true);
+                self.local.nodes.set_supernode(neighbour, false);
+            }
+            DirResponse::Full { .. }
+            | DirResponse::Done
+            | DirResponse::Candidates { .. }
+            | DirResponse::Found { .. }
+            | DirResponse::Page { .. } => {}
+        }
+    }
+
+    fn on_candidates(&mut self, from: NodeId, stream: StreamId, response: DirResponse) {
+        let answer = match response {
+            DirResponse::Candidates { announcement, candidates } => {
+                if let Some(announcement) = &announcement
+                    && announcement.stream() == stream
+                {
+                    self.take_in(announcement, Origin::Heard(from));
+                }
+                let known = announcement.is_some_and(|signed| !signed.announcement().ended);
+                Some((known, candidates))
+            }
+            DirResponse::Refused { .. }
+            | DirResponse::Accepted { .. }
+            | DirResponse::Full { .. }
+            | DirResponse::Done
+            | DirResponse::Found { .. }
+            | DirResponse::Page { .. } => None,
+        };
+        if let Some(watch) = self.watches.get_mut(&stream) {
+            watch.joined(&mut self.local, answer);
+        }
+    }
+
+    fn on_page(&mut self, from: NodeId, response: DirResponse) {
+        let DirResponse::Page { announcements, next } = response else {
+            self.dissemination.fetch_failed(from);
+            return;
+        };
+        for announcement in &announcements {
+            self.take_in(announcement, Origin::Heard(from));
+        }
+        // A page that does not advance would go on for ever.
+        let last = announcements.last().map(|signed| signed.stream());
+        let next = next.filter(|next| Some(*next) == last);
+        self.dissemination.fetched(&mut self.local, from, next);
+    }
+
+    fn give_back(&mut self, pending: &Pending, tickets: Vec<TicketId>) {
+        if !tickets.is_empty() && !matches!(pending.purpose, Purpose::Ask { renewal: true, .. }) {
+            let request = TicketRequest::Release { tickets };
+            self.local.ask_ticket(pending.to, request, Purpose::Release);
+        }
+    }
+
+    /// Closes everything that is carried.
+    pub(super) fn abandon_all(&mut self) {
+        for (stream, watch) in &mut self.watches {
+            self.forwarder.drop_stream(&mut self.local, *stream, EndReason::Left);
+            watch.abandon(&mut self.local);
+        }
+        self.watches.clear();
+        let streams: Vec<_> = self.local.carried.keys().copied().collect();
+        for stream in streams {
+            self.forwarder.drop_stream(&mut self.local, stream, EndReason::Ended);
+            self.local.carried.remove(&stream);
+        }
+    }
+}

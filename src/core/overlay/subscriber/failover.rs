@@ -1,0 +1,407 @@
+//! When a parent is lost, and what then: rules R1 (closed) and R2 (silent).
+//!
+//! Owns the judgement of feeds. Does not own the search for a successor (see `search`). The rules
+//! for starved, lying and slow parents slot in beside [`Subscriber::progress`].
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        EndReason, Event, FeedDownReason, FeedReport, MoveCause, Offence, Output, PATH_MAX,
+        forwarder::Forwarder, local::Local,
+    },
+    Held, Seat, Stage, Subscriber,
+};
+use crate::{
+    ids::{NodeId, Stripe},
+    time::{Timestamp, micros},
+};
+
+impl Subscriber {
+    /// A feed is open: what waited for it is promoted.
+    pub(in super::super) fn feed_up(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        parent: NodeId,
+    ) {
+        let now = local.now;
+        let Some(feed) = self.feeds.get_mut(&parent) else {
+            // Nobody waits for it any more.
+            local.emit(Output::CloseFeed { feed: self.feed_key(parent), reason: EndReason::Left });
+            return;
+        };
+        feed.up = true;
+        feed.since = now;
+        feed.reask_at = now + local.config.tuning.reask_every;
+        feed.duplicates = DuplicateWatch::new(now);
+        self.promote_ready(local, forwarder);
+    }
+
+    /// A feed is gone (rule R1), or could not be opened.
+    pub(in super::super) fn feed_down(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        parent: NodeId,
+        reason: FeedDownReason,
+    ) {
+        let known = self.feeds.remove(&parent).is_some();
+        let cause = match reason {
+            FeedDownReason::Closed => MoveCause::Closed,
+            FeedDownReason::Refused | FeedDownReason::OpenFailed => MoveCause::Unopened,
+            FeedDownReason::Offence(offence) => {
+                local.offence(parent, offence);
+                MoveCause::Offence
+            }
+        };
+        if known {
+            self.lose(local, forwarder, parent, cause);
+        }
+    }
+
+    /// A parent said that the feed ends.
+    pub(in super::super) fn feed_ended(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        parent: NodeId,
+        reason: EndReason,
+    ) {
+        let cause = match reason {
+            EndReason::Left => MoveCause::Leaving,
+            EndReason::Revoked => MoveCause::Revoked,
+            // The word of a parent ends nothing: the end is signed, as a chunk and as a tombstone.
+            EndReason::Ended | EndReason::SourceLost => MoveCause::Closed,
+        };
+        if self.feeds.remove(&parent).is_some() {
+            local.emit(Output::CloseFeed { feed: self.feed_key(parent), reason: EndReason::Left });
+            self.lose(local, forwarder, parent, cause);
+            self.join.due_at = local.now;
+        }
+    }
+
+    /// A parent stopped stripes because this node drains too slowly.
+    pub(in super::super) fn shed(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        parent: NodeId,
+        stripe: Stripe,
+    ) {
+        let from_parent = |seat: &&mut Seat| seat.parent() == Some(parent);
+        let seat = self.seats.get_mut(usize::from(stripe)).filter(from_parent);
+        let lost = seat.and_then(|seat| seat.orphan(MoveCause::Shed, local.now));
+        if let Some(held) = lost {
+            self.release(local, &[held]);
+            self.no_path(local, forwarder, stripe);
+        }
+    }
+
+    /// A parent told the path of a stripe.
+    pub(in super::super) fn path(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        parent: NodeId,
+        stripe: Stripe,
+        path: Vec<u64>,
+    ) {
+        let from_parent = |held: &&mut Held| held.parent == parent;
+        let Some(seat) = self.seats.get_mut(usize::from(stripe)) else { return };
+        if let Some(held) = seat.next.as_mut().filter(from_parent) {
+            held.path.clone_from(&path);
+        }
+        let Some(held) = seat.live.as_mut().filter(from_parent) else { return };
+        if path.contains(&local.hash) || path.len() > PATH_MAX {
+            let lost = seat.orphan(MoveCause::Loop, local.now);
+            self.release(local, lost.as_slice());
+            self.no_path(local, forwarder, stripe);
+        } else if held.path != path {
+            held.path.clone_from(&path);
+            self.set_path(local, forwarder, stripe, path);
+        }
+    }
+
+    /// What a feed has brought; or that it is silent (rule R2).
+    pub(in super::super) fn progress(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        report: &FeedReport,
+    ) {
+        let parent = report.feed.peer;
+        let Some(feed) = self.feeds.get_mut(&parent) else { return };
+        let heads = report.stripes.iter().map(|stripe| stripe.head_stripe_seq).sum();
+        if feed.duplicates.is_excessive(report.duplicates, heads, local.now) {
+            local.offence(parent, Offence::Duplicates);
+            let now = local.now;
+            let fed_by_it = |seat: &&mut Seat| seat.parent() == Some(parent) && !seat.replacing;
+            for seat in self.seats.iter_mut().filter(fed_by_it) {
+                seat.replace(MoveCause::Offence, now);
+            }
+        }
+        if report.silent_since.is_some() {
+            self.silent(local, parent);
+        } else {
+            self.speaks(local, parent);
+        }
+        for progress in &report.stripes {
+            let stripe = progress.stripe;
+            if self.resumes(parent, stripe, progress.bytes) {
+                self.resume(local, forwarder, stripe);
+            }
+            let Some(seat) = self.seats.get_mut(usize::from(stripe)) else { continue };
+            let Some(held) = seat.live.as_mut().filter(|held| held.parent == parent) else {
+                continue;
+            };
+            if progress.bytes <= held.bytes {
+                continue;
+            }
+            held.bytes = progress.bytes;
+            self.progress_at = local.now;
+            if let Some(carried) = local.carried.get_mut(&self.stream) {
+                carried.advanced(stripe, progress.head_stripe_seq, local.now);
+            }
+            if held.delivered {
+                seat.last = Some((parent, local.now));
+            } else {
+                held.delivered = true;
+                self.first_bytes(local, stripe);
+            }
+        }
+        self.say_playing(local);
+    }
+
+    /// Moves granted tickets whose feed is up into the live place.
+    pub(super) fn promote_ready(&mut self, local: &mut Local, forwarder: &mut Forwarder) {
+        for stripe in 0..self.k() {
+            let seat = &mut self.seats[usize::from(stripe)];
+            let up = |held: &Held| self.feeds.get(&held.parent).is_some_and(|feed| feed.up);
+            let Some(next) = seat.next.take_if(|held| up(held)) else { continue };
+            let feed = self.feed_key(next.parent);
+            let seat = &mut self.seats[usize::from(stripe)];
+            local.emit(Output::Promote { feed, stripe });
+            let path = next.path.clone();
+            let mut released = Vec::new();
+            if let Some(old) = seat.live.replace(next) {
+                let until = local.now + local.config.tuning.soft_keep;
+                released.extend(seat.soft.replace((old, until)).map(|(held, _)| held));
+            }
+            seat.replacing = false;
+            seat.live_until = None;
+            seat.search = None;
+            seat.rounds = 0;
+            self.release(local, &released);
+            self.set_path(local, forwarder, stripe, path);
+        }
+    }
+
+    /// Everything that hung on a parent is lost.
+    pub(super) fn lose(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        parent: NodeId,
+        cause: MoveCause,
+    ) {
+        let mut orphaned = Vec::new();
+        let mut released = Vec::new();
+        let is_it = |held: &mut Held| held.parent == parent;
+        for (stripe, seat) in (0..).zip(&mut self.seats) {
+            seat.soft.take_if(|(held, _)| held.parent == parent);
+            if let Some(next) = seat.next.take_if(is_it) {
+                released.push(next);
+                seat.retry_at = local.now;
+                seat.search = None;
+            }
+            if seat.parent() == Some(parent) {
+                released.extend(seat.orphan(cause, local.now));
+                orphaned.push(stripe);
+            }
+        }
+        match cause {
+            MoveCause::Unopened | MoveCause::Closed | MoveCause::Offence | MoveCause::Silent => {
+                self.candidates.broke(parent);
+            }
+            MoveCause::Leaving => self.candidates.remove(&parent),
+            MoveCause::Joined
+            | MoveCause::Revoked
+            | MoveCause::Shed
+            | MoveCause::Loop
+            | MoveCause::Expired => {}
+        }
+        // A closed connection ends the lease by itself; a feed that never came up does not.
+        if cause != MoveCause::Closed {
+            self.release(local, &released);
+        }
+        for stripe in orphaned {
+            self.no_path(local, forwarder, stripe);
+        }
+    }
+
+    /// Feeds that no seat needs any more.
+    pub(super) fn close_unused_feeds(&mut self, local: &mut Local) {
+        let seats = &self.seats;
+        let unused: Vec<NodeId> = self
+            .feeds
+            .keys()
+            .filter(|parent| !seats.iter().any(|seat| seat.uses(**parent)))
+            .copied()
+            .collect();
+        for parent in unused {
+            self.feeds.remove(&parent);
+            local.emit(Output::CloseFeed { feed: self.feed_key(parent), reason: EndReason::Left });
+        }
+    }
+
+    pub(super) fn no_path(&self, local: &mut Local, forwarder: &mut Forwarder, stripe: Stripe) {
+        self.set_path(local, forwarder, stripe, Vec::new());
+    }
+
+    pub(super) fn k(&self) -> u8 {
+        u8::try_from(self.seats.len()).expect("at most STRIPES_MAX seats")
+    }
+
+    /// The parent fell silent: a successor is sought while its ticket is kept.
+    fn silent(&mut self, local: &Local, parent: NodeId) {
+        let now = local.now;
+        let fed_by_it = |seat: &&mut Seat| seat.parent() == Some(parent) && !seat.replacing;
+        for seat in self.seats.iter_mut().filter(fed_by_it) {
+            seat.replace(MoveCause::Silent, now);
+        }
+    }
+
+    /// The parent speaks: if it was only suspected of silence, it stays.
+    fn speaks(&mut self, local: &mut Local, parent: NodeId) {
+        let mut released = Vec::new();
+        for seat in &mut self.seats {
+            let suspected = seat.replacing && seat.cause == MoveCause::Silent;
+            if seat.parent() == Some(parent) && suspected {
+                released.extend(seat.keep());
+            }
+        }
+        self.release(local, &released);
+    }
+
+    /// The silent old parent brought something before its successor did.
+    fn resumes(&self, parent: NodeId, stripe: Stripe, bytes: u64) -> bool {
+        self.seats.get(usize::from(stripe)).is_some_and(|seat| {
+            seat.cause == MoveCause::Silent
+                && seat.live.as_ref().is_some_and(|held| !held.delivered)
+                && seat
+                    .soft
+                    .as_ref()
+                    .is_some_and(|(held, _)| held.parent == parent && bytes > held.bytes)
+        })
+    }
+
+    fn resume(&mut self, local: &mut Local, forwarder: &mut Forwarder, stripe: Stripe) {
+        let seat = &mut self.seats[usize::from(stripe)];
+        let Some((old, _)) = seat.soft.take() else { return };
+        let (parent, path) = (old.parent, old.path.clone());
+        let successor = seat.live.replace(old);
+        local.emit(Output::Promote { feed: self.feed_key(parent), stripe });
+        self.release(local, successor.as_slice());
+        self.set_path(local, forwarder, stripe, path);
+    }
+
+    /// A new parent delivers: the move is complete and the old parent is let go.
+    fn first_bytes(&mut self, local: &mut Local, stripe: Stripe) {
+        let stream = self.stream;
+        let seat = &mut self.seats[usize::from(stripe)];
+        let Some(new) = seat.parent() else { return };
+        let released = seat.soft.take().map(|(held, _)| held);
+        let old = seat.last.replace((new, local.now));
+        let gap_ms = old.map(|(_, at)| micros(local.now.since(at)) / 1_000);
+        let (old, cause) = (old.map(|(node, _)| node), seat.cause);
+        if cause != MoveCause::Joined {
+            local.counters.failovers += 1;
+        }
+        local.event(Event::ParentChanged { stream, stripe, old, new, cause, gap_ms });
+        self.candidates.served(new);
+        self.news = true;
+        self.release(local, released.as_slice());
+    }
+
+    fn say_playing(&mut self, local: &mut Local) {
+        if self.lost_since.is_some() && self.progress_at == local.now {
+            self.lost_since = None;
+            local.event(Event::SourceBack { stream: self.stream });
+        }
+        if self.said_playing || self.stage != Stage::Active || !self.is_fed() {
+            return;
+        }
+        self.said_playing = true;
+        let depths = self.seats.iter().filter_map(|seat| seat.live.as_ref());
+        let hops = depths.map(|held| held.path.len()).max().unwrap_or(0);
+        let hops = u8::try_from(hops).unwrap_or(u8::MAX);
+        local.event(Event::Playing { stream: self.stream, k: self.k(), hops });
+    }
+
+    fn set_path(
+        &self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        stripe: Stripe,
+        mut path: Vec<u64>,
+    ) {
+        if !path.is_empty() {
+            path.push(local.hash);
+        }
+        let living = !path.is_empty();
+        if let Some(carried) = local.carried.get_mut(&self.stream) {
+            carried.set_path(stripe, path);
+        }
+        if living {
+            forwarder.path_changed(local, self.stream, stripe);
+        }
+    }
+}
+
+/// Watches for a parent that sends too much twice: more than 5 % for ten seconds.
+#[derive(Debug)]
+pub(super) struct DuplicateWatch {
+    since: Timestamp,
+    duplicates: u32,
+    heads: u64,
+    settled: bool,
+}
+
+impl DuplicateWatch {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self { since: now, duplicates: 0, heads: 0, settled: false }
+    }
+
+    /// Judges at the end of each window. The first window of a feed is never judged: a move makes
+    /// duplicates by itself.
+    fn is_excessive(&mut self, duplicates: u32, heads: u64, now: Timestamp) -> bool {
+        if now.since(self.since) < WINDOW {
+            return false;
+        }
+        let more = u64::from(duplicates.saturating_sub(self.duplicates));
+        let chunks = heads.saturating_sub(self.heads);
+        let excessive = self.settled && more > DUPLICATES_MIN && more * 20 > chunks;
+        *self = Self { since: now, duplicates, heads, settled: true };
+        excessive
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(10);
+/// Fewer duplicates in a window mean nothing.
+const DUPLICATES_MIN: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_five_percent_duplicates_for_ten_seconds_are_excessive() {
+        let at = |second: u64| Timestamp::from_millis(second * 1_000);
+        let mut watch = DuplicateWatch::new(at(0));
+        assert!(!watch.is_excessive(400, 400, at(10)), "the first window is never judged");
+        assert!(!watch.is_excessive(419, 800, at(20)), "19 of 400 are below five percent");
+        assert!(!watch.is_excessive(430, 900, at(25)), "the window is not over");
+        assert!(watch.is_excessive(441, 1_200, at(30)), "22 of 400 are above");
+    }
+}

@@ -1,0 +1,483 @@
+//! Looking for parents, and everything else that time brings to a watched stream.
+//!
+//! Owns rounds of asking: bounded in candidates, parallelism and time, hedged, and repeated with
+//! jitter. Does not own who is preferred (see `candidates`). Standbys slot in as a second kind of
+//! seat to search for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    super::{
+        Ask, AskAnswer, AskStripe, EndReason, Event, MoveCause, NoCapacityReason, Output, PATH_MAX,
+        RefuseReason, RequestId, TicketId, TicketRequest, Verdict,
+        forwarder::Forwarder,
+        local::{Local, Purpose},
+    },
+    Feed, Held, Seat, Stage, Subscriber,
+    failover::DuplicateWatch,
+    seat::Search,
+};
+use crate::{
+    ids::{NodeId, Stripe},
+    time::{Timestamp, micros},
+};
+
+impl Subscriber {
+    /// Does whatever is due: called after every input that concerns this stream and on time.
+    pub(in super::super) fn drive(&mut self, local: &mut Local, forwarder: &mut Forwarder) {
+        if let Stage::Closing { until, reason } = self.stage {
+            let alone = reason == EndReason::Left && !forwarder.has_children(self.stream);
+            if until <= local.now || alone {
+                let stream = self.stream;
+                forwarder.drop_stream(local, stream, reason);
+                self.finish(local, reason);
+            }
+        }
+        if self.stage == Stage::Done {
+            return;
+        }
+        self.expire(local, forwarder);
+        if self.stage == Stage::Active {
+            self.judge_source(local);
+            self.search(local, forwarder);
+        }
+        self.renew(local, forwarder);
+        self.close_unused_feeds(local);
+    }
+
+    /// When [`Self::drive`] has something to do.
+    pub(in super::super) fn next_deadline(&self, local: &Local) -> Timestamp {
+        let tuning = &local.config.tuning;
+        let mut at = Timestamp::NEVER;
+        match self.stage {
+            Stage::Done => return at,
+            Stage::Closing { until, .. } => at = at.min(until),
+            Stage::Active => {
+                if !self.join.in_flight {
+                    at = at.min(self.join.due_at);
+                }
+                if let Some(since) = self.lost_since {
+                    at = at.min(since + tuning.source_wait);
+                } else if self.said_playing && !self.paused {
+                    at = at.min(self.progress_at + tuning.source_lost_after);
+                }
+                for seat in self.seats.iter().filter(|seat| seat.wants_parent()) {
+                    at = at.min(match &seat.search {
+                        Some(search) => search.next_at,
+                        None => seat.retry_at.max(self.search_from(local)),
+                    });
+                }
+            }
+        }
+        for seat in &self.seats {
+            at = at.min(seat.live_until.unwrap_or(Timestamp::NEVER));
+            at = at.min(seat.soft.as_ref().map_or(Timestamp::NEVER, |(_, until)| *until));
+        }
+        for feed in self.feeds.values() {
+            at = at.min(if feed.up { feed.reask_at } else { feed.since + tuning.open_timeout });
+        }
+        at
+    }
+
+    /// An ASK was answered.
+    pub(in super::super) fn on_answer(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        id: RequestId,
+        from: NodeId,
+        answer: AskAnswer,
+    ) {
+        self.forget_ask(id);
+        let mut unwanted = Vec::new();
+        for given in answer.stripes {
+            let Some(seat) = self.seats.get_mut(usize::from(given.stripe)) else {
+                if let Verdict::Grant { ticket, path, .. } = given.verdict {
+                    unwanted.push(held(from, ticket, path));
+                }
+                continue;
+            };
+            match given.verdict {
+                Verdict::Grant { ticket, path, .. } => {
+                    let sound = !path.contains(&local.hash) && path.len() < PATH_MAX;
+                    let same = |live: &&mut Held| live.parent == from && live.ticket == ticket;
+                    if let Some(live) = seat.live.as_mut().filter(same) {
+                        // Renewed; the path may have changed meanwhile.
+                        if live.path != path {
+                            let stripe = given.stripe;
+                            self.path(local, forwarder, from, stripe, path);
+                        }
+                    } else if sound && self.stage == Stage::Active && seat.wants_parent() {
+                        seat.next = Some(held(from, ticket, path));
+                        self.open_feed(local, from);
+                    } else if seat.next.as_ref().is_none_or(|next| next.ticket != ticket) {
+                        unwanted.push(held(from, ticket, path));
+                    }
+                }
+                Verdict::Refuse { reason } => {
+                    self.on_refusal(local, forwarder, given.stripe, from, reason);
+                }
+            }
+        }
+        self.candidates.merge(local, answer.redirect);
+        self.release(local, &unwanted);
+        self.promote_ready(local, forwarder);
+    }
+
+    /// An ASK was refused whole.
+    pub(in super::super) fn on_refused(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        id: RequestId,
+        from: NodeId,
+        stripes: &[Stripe],
+        reason: RefuseReason,
+    ) {
+        self.forget_ask(id);
+        for stripe in stripes {
+            self.on_refusal(local, forwarder, *stripe, from, reason);
+        }
+    }
+
+    /// An ASK got no answer.
+    pub(in super::super) fn on_silence(&mut self, id: RequestId, from: NodeId) {
+        self.candidates.broke(from);
+        for seat in &mut self.seats {
+            if let Some(search) = &mut seat.search
+                && search.in_flight.remove(&id)
+            {
+                search.unreachable += 1;
+            }
+        }
+    }
+
+    fn on_refusal(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        stripe: Stripe,
+        from: NodeId,
+        reason: RefuseReason,
+    ) {
+        let Some(seat) = self.seats.get_mut(usize::from(stripe)) else { return };
+        if seat.parent() == Some(from) {
+            // A renewal. Asked too often, or leaving: the ticket still stands for a while.
+            let stands = match reason {
+                RefuseReason::RateLimited | RefuseReason::Leaving => true,
+                RefuseReason::NoCapacity
+                | RefuseReason::CopyLimit
+                | RefuseReason::NotCarrying
+                | RefuseReason::Loop
+                | RefuseReason::TooDeep
+                | RefuseReason::Banned
+                | RefuseReason::NotParty
+                | RefuseReason::Malformed => seat.replacing,
+            };
+            if !stands {
+                seat.orphan(MoveCause::Expired, local.now);
+                self.no_path(local, forwarder, stripe);
+            }
+            return;
+        }
+        if let Some(search) = &mut seat.search {
+            match reason {
+                RefuseReason::NoCapacity | RefuseReason::CopyLimit => search.full += 1,
+                RefuseReason::NotCarrying
+                | RefuseReason::Loop
+                | RefuseReason::TooDeep
+                | RefuseReason::Banned
+                | RefuseReason::RateLimited
+                | RefuseReason::Leaving
+                | RefuseReason::NotParty
+                | RefuseReason::Malformed => search.refused += 1,
+            }
+        }
+        self.candidates.refused(from, reason, local.now);
+    }
+
+    fn forget_ask(&mut self, id: RequestId) {
+        for search in self.seats.iter_mut().filter_map(|seat| seat.search.as_mut()) {
+            search.in_flight.remove(&id);
+        }
+    }
+
+    /// Deadlines of tickets and feeds.
+    fn expire(&mut self, local: &mut Local, forwarder: &mut Forwarder) {
+        let now = local.now;
+        let tuning = &local.config.tuning;
+        let (open_timeout, lifetime) = (tuning.open_timeout, tuning.candidate_lifetime);
+        self.candidates.expire(lifetime, now);
+        let unopened: Vec<NodeId> = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| !feed.up && feed.since + open_timeout <= now)
+            .map(|(parent, _)| *parent)
+            .collect();
+        for parent in unopened {
+            self.feeds.remove(&parent);
+            local.emit(Output::CloseFeed { feed: self.feed_key(parent), reason: EndReason::Left });
+            self.lose(local, forwarder, parent, MoveCause::Unopened);
+        }
+        let mut released = Vec::new();
+        let mut stopped = Vec::new();
+        for (stripe, seat) in (0..).zip(&mut self.seats) {
+            let over = seat.soft.take_if(|(_, until)| *until <= now);
+            released.extend(over.map(|(held, _)| held));
+            if seat.live_until.is_some_and(|until| until <= now) {
+                let cause = seat.cause;
+                let search = seat.search.take();
+                let (retry_at, rounds) = (seat.retry_at, seat.rounds);
+                released.extend(seat.orphan(cause, now));
+                // The search for the successor goes on where it was.
+                (seat.search, seat.retry_at, seat.rounds) = (search, retry_at, rounds);
+                stopped.push(stripe);
+            }
+        }
+        self.release(local, &released);
+        for stripe in stopped {
+            self.no_path(local, forwarder, stripe);
+        }
+    }
+
+    /// Whether the source still speaks.
+    fn judge_source(&mut self, local: &mut Local) {
+        let tuning = &local.config.tuning;
+        let (lost_after, wait) = (tuning.source_lost_after, tuning.source_wait);
+        let quiet = local.now.since(self.progress_at);
+        if self.lost_since.is_none() && self.said_playing && !self.paused && quiet >= lost_after {
+            self.lost_since = Some(local.now);
+            self.join.due_at = self.join.due_at.min(local.now);
+            local.event(Event::SourceLost { stream: self.stream });
+        }
+        if self.lost_since.is_some_and(|since| local.now.since(since) >= wait) {
+            self.close(local, Duration::ZERO, EndReason::SourceLost);
+        }
+    }
+
+    /// Searching starts when the directory has answered, or is late.
+    fn search_from(&self, local: &Local) -> Timestamp {
+        if self.join.answered || self.seats.iter().any(|seat| seat.last.is_some()) {
+            return local.now;
+        }
+        self.started_at + JOIN_PATIENCE
+    }
+
+    fn search(&mut self, local: &mut Local, forwarder: &Forwarder) {
+        let now = local.now;
+        if self.made_of.is_none() {
+            self.report_unknown(local);
+            return;
+        }
+        if now < self.search_from(local) {
+            return;
+        }
+        let deadline = now + local.config.tuning.round_deadline;
+        for seat in &mut self.seats {
+            if !seat.wants_parent() {
+                seat.search = None;
+            } else if seat.search.is_none() && seat.retry_at <= now {
+                let visited = BTreeSet::from_iter(seat.parent());
+                seat.search = Some(Search::new(visited, deadline, now));
+            }
+        }
+        let plan = self.plan(local, forwarder);
+        for (node, stripes) in plan {
+            self.ask(local, forwarder, node, stripes, false);
+        }
+        self.end_rounds(local);
+    }
+
+    /// Whom to ask now, for which stripes.
+    fn plan(&mut self, local: &Local, forwarder: &Forwarder) -> BTreeMap<NodeId, Vec<Stripe>> {
+        let now = local.now;
+        let tuning = &local.config.tuning;
+        let mut taken: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for held in self.seats.iter().flat_map(Seat::held) {
+            *taken.entry(held.parent).or_default() += 1;
+        }
+        let mut plan: BTreeMap<NodeId, Vec<Stripe>> = BTreeMap::new();
+        for (stripe, seat) in (0..).zip(&mut self.seats) {
+            let joining = seat.cause == MoveCause::Joined;
+            let Some(search) = &mut seat.search else { continue };
+            let hedge = if joining { tuning.hedge } else { tuning.hedge_failover };
+            let idle = search.in_flight.is_empty();
+            let hedged = search.in_flight.len() < tuning.asks_parallel_max
+                && search.last_ask_at + hedge <= now;
+            if now >= search.deadline || search.asks >= tuning.asks_per_round_max {
+                search.next_at = search.deadline.max(now);
+                continue;
+            }
+            if !idle && !hedged {
+                search.next_at = search.last_ask_at + hedge;
+                continue;
+            }
+            let best = loop {
+                let best = self.candidates.best(local, stripe, &search.visited, &taken);
+                // Own children cannot be parents.
+                match best {
+                    Some(node) if forwarder.feeds(self.stream, node, stripe) => {
+                        search.visited.insert(node);
+                    }
+                    best => break best,
+                }
+            };
+            let Some(node) = best else {
+                search.next_at = search.deadline;
+                continue;
+            };
+            search.visited.insert(node);
+            search.asks += 1;
+            search.last_ask_at = now;
+            search.next_at = now + hedge;
+            *taken.entry(node).or_default() += 1;
+            plan.entry(node).or_default().push(stripe);
+        }
+        plan
+    }
+
+    fn ask(
+        &mut self,
+        local: &mut Local,
+        forwarder: &Forwarder,
+        node: NodeId,
+        stripes: Vec<Stripe>,
+        renewal: bool,
+    ) {
+        let stream = self.stream;
+        let carried = local.carried.get(&stream);
+        let free = carried.map_or(0, |carried| forwarder.free_slots(local, stream, carried));
+        let rounds = stripes.iter().map(|stripe| self.seats[usize::from(*stripe)].rounds).max();
+        let ask = Ask {
+            stream,
+            stripes: stripes
+                .iter()
+                .map(|stripe| AskStripe { stripe: *stripe, head: None })
+                .collect(),
+            contact: local.me.clone(),
+            free,
+            attempt: u8::try_from(rounds.unwrap_or(0)).unwrap_or(u8::MAX),
+        };
+        let purpose = Purpose::Ask { stream, stripes: stripes.clone(), renewal };
+        let id = local.ask_ticket(node, TicketRequest::Ask(ask), purpose);
+        for stripe in stripes {
+            if let Some(search) = &mut self.seats[usize::from(stripe)].search
+                && !renewal
+            {
+                search.in_flight.insert(id);
+            }
+        }
+    }
+
+    /// Rounds that found nobody end; the next begins after a pause.
+    fn end_rounds(&mut self, local: &mut Local) {
+        let now = local.now;
+        let tuning = local.config.tuning.clone();
+        let mut worst: Option<(NoCapacityReason, Duration)> = None;
+        for seat in &mut self.seats {
+            let Some(search) = &seat.search else { continue };
+            let waiting = !search.in_flight.is_empty() || search.next_at < search.deadline;
+            let joining = self.join.in_flight && !self.join.answered;
+            if now < search.deadline && (waiting || joining) {
+                continue;
+            }
+            let reason = search.reason();
+            let pause = tuning.retry_min.saturating_mul(1 << seat.rounds.min(8));
+            let pause = local.jitter(pause.min(tuning.retry_max));
+            seat.search = None;
+            seat.rounds = seat.rounds.saturating_add(1);
+            seat.retry_at = now + pause;
+            if seat.live.is_none() && worst.is_none_or(|(_, longest)| pause > longest) {
+                worst = Some((reason, pause));
+            }
+        }
+        let Some((reason, pause)) = worst else { return };
+        self.join.due_at = self.join.due_at.min(now + pause / 2);
+        if self.lost_since.is_none() {
+            self.said_playing = false;
+            let retry_ms = micros(pause) / 1_000;
+            local.event(Event::NoCapacity { stream: self.stream, reason, retry_ms });
+        }
+    }
+
+    fn report_unknown(&mut self, local: &mut Local) {
+        if std::mem::take(&mut self.join.unknown) {
+            let retry_ms = micros(self.join.due_at.since(local.now)) / 1_000;
+            let reason = NoCapacityReason::UnknownStream;
+            local.event(Event::NoCapacity { stream: self.stream, reason, retry_ms });
+        }
+    }
+
+    /// Leases are renewed by asking again: it also repairs a path or a renewal that got lost.
+    fn renew(&mut self, local: &mut Local, forwarder: &Forwarder) {
+        let now = local.now;
+        let every = local.config.tuning.reask_every;
+        let due: Vec<NodeId> = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| feed.up && feed.reask_at <= now)
+            .map(|(parent, _)| *parent)
+            .collect();
+        for parent in due {
+            let stripes: Vec<Stripe> = (0..)
+                .zip(&self.seats)
+                .filter(|(_, seat)| seat.parent() == Some(parent))
+                .map(|(stripe, _)| stripe)
+                .collect();
+            if let Some(feed) = self.feeds.get_mut(&parent) {
+                feed.reask_at = now + every;
+            }
+            if !stripes.is_empty() && self.stage == Stage::Active {
+                self.ask(local, forwarder, parent, stripes, true);
+            }
+        }
+    }
+
+    fn open_feed(&mut self, local: &mut Local, parent: NodeId) {
+        if self.feeds.contains_key(&parent) {
+            return;
+        }
+        let now = local.now;
+        let duplicates = DuplicateWatch::new(now);
+        self.feeds.insert(parent, Feed { up: false, since: now, reask_at: now, duplicates });
+        local.emit(Output::OpenFeed { feed: self.feed_key(parent) });
+    }
+}
+
+impl Search {
+    const fn new(visited: BTreeSet<NodeId>, deadline: Timestamp, now: Timestamp) -> Self {
+        Self {
+            deadline,
+            visited,
+            in_flight: BTreeSet::new(),
+            last_ask_at: now,
+            next_at: now,
+            asks: 0,
+            full: 0,
+            unreachable: 0,
+            refused: 0,
+        }
+    }
+
+    const fn reason(&self) -> NoCapacityReason {
+        if self.asks == 0 {
+            NoCapacityReason::NoCandidates
+        } else if self.full > 0 {
+            NoCapacityReason::AllFull
+        } else if self.refused > 0 {
+            NoCapacityReason::Refused
+        } else {
+            NoCapacityReason::Unreachable
+        }
+    }
+}
+
+const fn held(parent: NodeId, ticket: TicketId, path: Vec<u64>) -> Held {
+    Held { parent, ticket, path, delivered: false, bytes: 0 }
+}
+
+/// How long the directory's first answer is waited for.
+const JOIN_PATIENCE: Duration = Duration::from_millis(300);

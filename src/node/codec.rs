@@ -1,0 +1,114 @@
+//! Tickets and directory messages on a request-response stream.
+//!
+//! Owns the framing: one message, then the end of the stream, at most [`MESSAGE_BYTES_MAX`] bytes
+//! read. Does not own the messages' encoding (`astral_core::overlay::Wire`).
+
+use std::{fmt, io, marker::PhantomData};
+
+use astral_core::overlay::{MESSAGE_BYTES_MAX, Wire};
+use libp2p::{
+    StreamProtocol,
+    futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    request_response,
+};
+
+/// Codec of a protocol with requests `Q` and answers `A`.
+pub struct MessageCodec<Q, A>(PhantomData<fn() -> (Q, A)>);
+
+impl<Q, A> Default for MessageCodec<Q, A> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<Q, A> Clone for MessageCodec<Q, A> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<Q, A> fmt::Debug for MessageCodec<Q, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MessageCodec")
+    }
+}
+
+impl<Q, A> request_response::Codec for MessageCodec<Q, A>
+where
+    Q: Wire + Send + Sync + 'static,
+    A: Wire + Send + Sync + 'static,
+{
+    type Protocol = StreamProtocol;
+    type Request = Q;
+    type Response = A;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Q>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<A>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, body: Q) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &body).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, body: A) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &body).await
+    }
+}
+
+async fn read<M: Wire, T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<M> {
+    let mut bytes = Vec::with_capacity(1_024);
+    // One byte more than allowed tells "too large" from "just fits".
+    let limit = MESSAGE_BYTES_MAX as u64 + 1;
+    io.take(limit).read_to_end(&mut bytes).await?;
+    M::from_wire(&bytes).map_err(invalid)
+}
+
+async fn write<M: Wire, T: AsyncWrite + Unpin + Send>(io: &mut T, message: &M) -> io::Result<()> {
+    let bytes = message.to_wire().map_err(invalid)?;
+    io.write_all(&bytes).await
+}
+
+fn invalid(error: astral_core::overlay::WireError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use astral_core::overlay::{DirRequest, TicketRequest};
+    use libp2p::futures::io::Cursor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_survives_the_stream() {
+        let message = DirRequest::List { after: None };
+        let mut bytes = Cursor::new(Vec::new());
+        write(&mut bytes, &message).await.unwrap();
+        bytes.set_position(0);
+        assert_eq!(read::<DirRequest, _>(&mut bytes).await.unwrap(), message);
+    }
+
+    #[tokio::test]
+    async fn sixteen_mebibytes_are_refused_after_sixteen_kibibytes() {
+        let mut bytes = Cursor::new(vec![0x82; 16 << 20]);
+        let refused = read::<TicketRequest, _>(&mut bytes).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(bytes.position(), MESSAGE_BYTES_MAX as u64 + 1);
+    }
+}

@@ -1,0 +1,59 @@
+//! What a node needs to know to start.
+//!
+//! Owns [`NodeConfig`] and the driver's named limits that more than one file uses. Does not own
+//! settings files, environment or flags: those are merged above and end up here.
+
+use std::path::PathBuf;
+
+pub use astral_core::overlay::RoleChoice;
+use astral_core::units::Bitrate;
+use libp2p::Multiaddr;
+
+/// The port that a node listens on when nothing else is said; taken ones move to a free one.
+pub const DEFAULT_PORT: u16 = 4001;
+
+/// Members that a supernode admits unless told otherwise.
+pub const MEMBER_CAPACITY_DEFAULT: u32 = 100;
+
+/// Everything that [`super::Node::start`] wants to know.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where keys, epochs and tokens live; `None` keeps everything in memory (ephemeral).
+    pub data_dir: Option<PathBuf>,
+    /// Addresses to listen on, port 0 = any free one. Empty = TCP and QUIC on [`DEFAULT_PORT`],
+    /// moved to free ports when taken.
+    pub listen: Vec<Multiaddr>,
+    /// Nodes to join through; with or without `/p2p/..` at the end.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Hard ceiling of everything sent on feeds; `None` = measured, not paced.
+    pub uplink: Option<Bitrate>,
+    /// At most so many copies of one stream are forwarded; 0 = forward nothing.
+    pub max_copies: Option<u32>,
+    /// At most so many copies of all streams together are forwarded.
+    pub max_total_copies: Option<u32>,
+    /// Whether this node may become a supernode.
+    pub role: RoleChoice,
+    /// Whether to look for nodes on the local network by multicast DNS.
+    pub mdns: bool,
+    /// Members admitted while this node is a supernode.
+    pub member_capacity: u32,
+    /// Test hook: the task of this name panics once. Names are those in `node/tasks.rs`.
+    pub panic_in: Option<String>,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            listen: Vec::new(),
+            bootstrap: Vec::new(),
+            uplink: None,
+            max_copies: None,
+            max_total_copies: None,
+            role: RoleChoice::Auto,
+            mdns: true,
+            member_capacity: MEMBER_CAPACITY_DEFAULT,
+            panic_in: std::env::var("ASTRAL_TEST_PANIC").ok().filter(|name| !name.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What the swarm says, in the overlay's words.
+//!
+//! Owns the meaning of every swarm event. Does not own any decision: what an event leads to is the
+//! overlay's business.
+
+use std::time::Duration;
+
+use astral_core::{
+    ids::NodeId,
+    overlay::{ADDRS_MAX, Addr, Contact, Input, Request, Response, Role},
+};
+use libp2p::{
+    Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, request_response,
+    request_response::{InboundFailure, Message},
+    swarm::{ConnectionError, DialError, SwarmEvent},
+};
+
+use super::{
+    behaviour::{BehaviourEvent, KAD_PROTOCOL},
+    dial::is_dialable,
+    feed::behaviour as feed,
+    gossip::Received,
+    identity::{self, is_loopback, is_private},
+    requests::{self, Channel, Protocol},
+    run::Driver,
+    translate,
+};
+
+impl Driver {
+    /// One event of the swarm.
+    pub(super) fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
+                let remote = endpoint.get_remote_address().clone();
+                let dialled = endpoint.is_dialer();
+                if dialled {
+                    self.dialer.ended(&peer_id);
+                }
+                self.dialer.connected(&peer_id);
+                if num_established.get() == 1 {
+                    self.link_up(peer_id, remote, dialled);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                self.link_down(&peer_id, cause.as_ref());
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                self.dial_failed(peer_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                if !self.listen.contains(&address) {
+                    self.listen.push(address);
+                    self.listening_changed();
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.listen.retain(|known| *known != address);
+                self.listening_changed();
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::error!(?addresses, ?reason, "a listener closed");
+                self.listen.retain(|known| !addresses.contains(known));
+                self.listening_changed();
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "inbound connection failed");
+            }
+            // Progress that nobody needs to know of.
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Ticket(event) => {
+                self.on_request(
+                    Protocol::Ticket,
+                    event,
+                    Request::Ticket,
+                    Response::Ticket,
+                    Channel::Ticket,
+                );
+            }
+            BehaviourEvent::Dir(event) => {
+                self.on_request(Protocol::Dir, event, Request::Dir, Response::Dir, Channel::Dir);
+            }
+            BehaviourEvent::Feed(event) => self.on_feed(event),
+            BehaviourEvent::Mdns(event) => self.on_mdns(event),
+        }
+    }
+
+    fn link_up(&mut self, peer: PeerId, remote: Multiaddr, dialled: bool) {
+        let node = identity::node_id(&peer);
+        let private = is_private(&remote);
+        let known = if dialled { translate::addr(&identity::split_peer(&remote).0) } else { None };
+        self.links.up(peer, node, remote, dialled);
+        if !dialled && !self.was_dialled {
+            self.was_dialled = true;
+            self.listening_changed();
+        }
+        if let Some(node) = node {
+            let contact = Contact::new(node, known.into_iter().collect());
+            self.input(Input::LinkUp { contact, private });
+        }
+        for (id, body) in self.requests.take_waiting(&peer) {
+            self.send_request(&peer, id, body);
+        }
+    }
+
+    fn link_down(&mut self, peer: &PeerId, cause: Option<&ConnectionError>) {
+        let Some(link) = self.links.down(peer) else { return };
+        tracing::debug!(%peer, ?cause, "connection closed");
+        if let Some(node) = link.node {
+            self.input(Input::LinkDown { node });
+        }
+    }
+
+    fn dial_failed(&mut self, peer: Option<PeerId>, error: &DialError) {
+        let Some(peer) = peer else {
+            tracing::info!(%error, "a bootstrap address does not answer");
+            return;
+        };
+        let more_under_way = self.dialer.ended(&peer);
+        if let Some(dial) = self.dialer.failed(&peer) {
+            self.dial(dial);
+            return;
+        }
+        if more_under_way || self.swarm.is_connected(&peer) {
+            return;
+        }
+        tracing::debug!(%peer, %error, "dial failed");
+        self.unreachable(&peer);
+    }
+
+    fn on_identify(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id: peer, info, .. } = event else { return };
+        let serves_kad = info.protocols.contains(&KAD_PROTOCOL);
+        let addrs: Vec<Multiaddr> = info
+            .listen_addrs
+            .iter()
+            .map(|addr| identity::split_peer(addr).0)
+            .filter(is_dialable)
+            .take(ADDRS_MAX)
+            .collect();
+        // Only those who serve our Kademlia get into the table: clients would only lengthen lookups.
+        if serves_kad {
+            for addr in &addrs {
+                self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
+            }
+        } else {
+            self.swarm.behaviour_mut().kad.remove_peer(&peer);
+        }
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.serves_kad = serves_kad;
+            link.agent = info.agent_version.chars().take(64).collect();
+        }
+        self.seen_at(&info.observed_addr);
+        if let Some(node) = identity::node_id(&peer) {
+            let addrs = addrs.iter().filter_map(translate::addr).collect();
+            self.input(Input::Discovered { contact: Contact::new(node, addrs) });
+        }
+    }
+
+    /// A peer says at which address it sees this node.
+    fn seen_at(&mut self, observed: &Multiaddr) {
+        let ip = |addr: &Multiaddr| addr.iter().next().map(|part| part.to_string());
+        let is_own = self.listen.iter().any(|own| ip(own) == ip(observed));
+        let behind_nat = !is_own && !is_private(observed);
+        if behind_nat != self.behind_nat {
+            self.behind_nat = behind_nat;
+            self.listening_changed();
+        }
+    }
+
+    fn on_ping(&mut self, event: ping::Event) {
+        let ping::Event { peer, result, .. } = event;
+        match result {
+            Ok(rtt) => {
+                self.links.pong(&peer, rtt);
+                if let Some(node) = identity::node_id(&peer) {
+                    self.input(Input::Rtt { node, rtt });
+                    self.feeds_rtt(node, rtt);
+                }
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(failure) => {
+                if self.links.ping_failed(&peer) {
+                    tracing::debug!(%peer, %failure, "no answer to pings: connection closed");
+                    // It may have closed by itself.
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+            }
+        }
+    }
+
+    fn feeds_rtt(&mut self, node: NodeId, rtt: Duration) {
+        for feed in self.feeds.with(node) {
+            self.relay(astral_core::media::relay::RelayInput::Rtt { feed, rtt });
+        }
+    }
+
+    fn on_kad(&mut self, event: kad::Event) {
+        let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else { return };
+        let kad::QueryResult::GetClosestPeers(result) = result else { return };
+        if !step.last {
+            return;
+        }
+        let Some(lookup) = self.lookups.remove(&id) else { return };
+        let peers = match result {
+            Ok(found) => found.peers,
+            Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        let found = peers
+            .into_iter()
+            .filter_map(|info| {
+                let node = identity::node_id(&info.peer_id)?;
+                let addrs = info.addrs.iter().map(|addr| identity::split_peer(addr).0);
+                let addrs: Vec<Addr> =
+                    addrs.filter(is_dialable).filter_map(|addr| translate::addr(&addr)).collect();
+                Some(Contact::new(node, addrs))
+            })
+            .collect();
+        self.input(Input::LookupDone { id: lookup, found });
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        let gossipsub::Event::Message { propagation_source, message_id, message } = event else {
+            return;
+        };
+        self.links.touch(&propagation_source);
+        match self.gossip.receive(&message_id, propagation_source, &message) {
+            Received::Sound(input) => self.input(input),
+            Received::Forged(node) => {
+                self.counters.forged_gossip += 1;
+                tracing::warn!(peer = %propagation_source, "forged announcement");
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                self.gossip.reject(gossip, &message_id, propagation_source);
+                if let Some(from) = node {
+                    self.input(Input::ForgedGossip { from });
+                }
+            }
+        }
+    }
+
+    fn on_request<Q, A>(
+        &mut self,
+        protocol: Protocol,
+        event: request_response::Event<Q, A>,
+        request: fn(Q) -> Request,
+        response: fn(A) -> Response,
+        channel: fn(request_response::ResponseChannel<A>) -> Channel,
+    ) {
+        use request_response::Event;
+        match event {
+            Event::Message {
+                peer,
+                message: Message::Request { request: body, channel: back, .. },
+                ..
+            } => {
+                self.links.touch(&peer);
+                // Dropping the channel refuses: who has no Ed25519 key is nobody to the core.
+                let Some(from) = identity::node_id(&peer) else { return };
+                let id = self.requests.came(channel(back));
+                self.input(Input::Request { id, from, body: request(body) });
+                // Whatever was not answered within the drain is refused.
+                drop(self.requests.channel(id));
+            }
+            Event::Message {
+                peer,
+                message: Message::Response { request_id, response: body },
+                ..
+            } => {
+                self.links.touch(&peer);
+                if let Some(id) = self.requests.done(protocol, request_id) {
+                    self.input(Input::Response { id, result: Ok(response(body)) });
+                }
+            }
+            Event::OutboundFailure { request_id, error, .. } => {
+                if let Some(id) = self.requests.done(protocol, request_id) {
+                    let failure = requests::failure(&error);
+                    self.input(Input::Response { id, result: Err(failure) });
+                }
+            }
+            Event::InboundFailure { peer, error, .. } => {
+                let malformed = matches!(&error, InboundFailure::Io(error)
+                    if error.kind() == std::io::ErrorKind::InvalidData);
+                if malformed {
+                    self.counters.malformed_requests += 1;
+                    tracing::warn!(%peer, %error, "malformed request: peer dropped");
+                    // It may have gone by itself.
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+            }
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_feed(&mut self, event: feed::Event) {
+        match event {
+            feed::Event::Inbound { peer, stream } => self.feed_came(&peer, stream),
+            feed::Event::Opened { id, stream } => self.feed_opened(id, stream),
+            feed::Event::Failed { id, error } => self.feed_failed(id, error),
+        }
+    }
+
+    fn on_mdns(&mut self, event: mdns::Event) {
+        let mdns::Event::Discovered(found) = event else { return };
+        for (peer, addr) in found {
+            let Some(node) = identity::node_id(&peer) else { continue };
+            let addr = identity::split_peer(&addr).0;
+            if is_dialable(&addr) {
+                let addrs = translate::addr(&addr).into_iter().collect();
+                self.input(Input::Discovered { contact: Contact::new(node, addrs) });
+            }
+        }
+    }
+
+    /// Everything that waited for a dial to this peer fails.
+    pub(super) fn unreachable(&mut self, peer: &PeerId) {
+        for (id, _) in self.requests.take_waiting(peer) {
+            let result = Err(astral_core::overlay::RequestFailure::Unreachable);
+            self.pending.push_back(Input::Response { id, result });
+        }
+        if let Some(node) = identity::node_id(peer) {
+            self.pending.push_back(Input::DialFailed { node });
+        }
+    }
+
+    /// Whether this node is a supernode at the moment.
+    #[must_use]
+    pub(super) fn is_supernode(&self) -> bool {
+        self.role == Role::Supernode
+    }
+}
+
+/// The listen addresses as others are told them, best first: public, private, loopback.
+#[must_use]
+pub fn advertised(listen: &[Multiaddr]) -> Vec<Addr> {
+    let mut addrs: Vec<&Multiaddr> = listen.iter().filter(|addr| is_dialable(addr)).collect();
+    addrs.sort_by_key(|addr| (is_loopback(addr), is_private(addr)));
+    addrs.into_iter().take(ADDRS_MAX).filter_map(translate::addr).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_public_addresses_first_and_loopback_last() {
+        let listen: Vec<Multiaddr> = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.1.2/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+            "/ip4/8.8.8.8/udp/1/quic-v1",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        let told: Vec<String> =
+            advertised(&listen).iter().map(|addr| addr.as_str().to_owned()).collect();
+        assert_eq!(
+            told,
+            [
+                "/ip4/8.8.8.8/tcp/1",
+                "/ip4/8.8.8.8/udp/1/quic-v1",
+                "/ip4/192.168.1.2/tcp/1",
+                "/ip4/127.0.0.1/tcp/1"
+            ]
+        );
+    }
+}

@@ -1,0 +1,557 @@
+//! The media task: drives the relay.
+//!
+//! Owns the relay, the feeds' tasks and the queues of local readers. It never waits for any of
+//! them: a feed whose writer is full is closed, a reader that does not take is left out. Does not
+//! own decisions (the overlay task sends them here) nor verification (done by the feeds' readers).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use astral_core::{
+    ids::{FeedKey, StreamId, Stripe},
+    media::{
+        chunk::{Payload, WireChunk},
+        frame::{DownFrame, EndReason, FrameReader},
+        relay::{
+            Delivery, DownFrameMeta, FeedOffence, Policy, Relay, RelayConfig, RelayInput,
+            RelayOutput, RelaySnapshot, SinkId,
+        },
+    },
+    overlay::{Event, FeedDownReason, Input, Offence},
+    time::Timestamp,
+};
+use libp2p::Stream;
+use tokio::{
+    sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::{compat::Compat, sync::CancellationToken};
+
+use super::{
+    clock::Clock,
+    feed::{
+        Fault, FeedEvent, FeedNews, ToWriter,
+        reader::Reader,
+        writer::{WRITER_QUEUE_MAX, Writer},
+    },
+    meters::{StreamMeters, StreamStats},
+    moves::Moves,
+    playback::{Item, SINK_CREDIT},
+    run::News,
+    tasks::{self, Tasks},
+    traffic::Meter,
+    translate,
+};
+
+/// Commands that wait for the media task.
+pub const MEDIA_COMMANDS_MAX: usize = 4_096;
+/// Events of all feeds that wait for the media task; a chunk has at most 16 KiB.
+pub const FEED_EVENTS_MAX: usize = 1_024;
+/// Events of feeds taken at once.
+const BATCH: usize = 256;
+/// News for the overlay task that wait while it is busy. The relay batches them, so that this is
+/// minutes of a loaded node; the oldest reports of progress are worth nothing then.
+const NEWS_BACKLOG_MAX: usize = 65_536;
+/// Rhythm of what has no deadline of its own.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the media task is told.
+#[derive(Debug)]
+pub enum MediaCommand {
+    /// A feed was greeted: serve it.
+    FeedUp(Box<FeedStart>),
+    /// Close a feed, telling the other end why. Nothing more is heard of it.
+    FeedClose {
+        /// Which feed.
+        feed: FeedKey,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Tell a child a path.
+    SendPath {
+        /// Which feed.
+        feed: FeedKey,
+        /// Which stripe.
+        stripe: Stripe,
+        /// Source first.
+        path: Vec<u64>,
+    },
+    /// For the relay as it is.
+    Relay(RelayInput<WireChunk>),
+    /// A local reader.
+    Attach {
+        /// Which stream.
+        stream: StreamId,
+        /// Its number.
+        sink: SinkId,
+        /// When to skip.
+        policy: Policy,
+        /// Where its items go.
+        to: mpsc::Sender<Item>,
+    },
+    /// A local reader left.
+    Detach {
+        /// Its number.
+        sink: SinkId,
+    },
+    /// Something that all readers of a stream should hear.
+    Notice {
+        /// Which stream.
+        stream: StreamId,
+        /// What.
+        item: Item,
+    },
+    /// An event of the overlay that is told after what the readers got.
+    Tell(Event),
+    /// How is it going?
+    Report {
+        /// Gets the answer.
+        reply: oneshot::Sender<MediaReport>,
+    },
+}
+
+/// A greeted feed with all that its tasks need.
+pub struct FeedStart {
+    /// The feed.
+    pub feed: FeedKey,
+    /// Which life of it.
+    pub generation: u64,
+    /// The stream.
+    pub stream: Compat<Stream>,
+    /// The frames, perhaps with some bytes read already.
+    pub frames: FrameReader,
+    /// Keeps the place among inbound streams.
+    pub permit: Option<OwnedSemaphorePermit>,
+    /// Round-trip time of the connection, when known.
+    pub rtt: Option<Duration>,
+    /// Counts bytes.
+    pub meter: Meter,
+}
+
+impl std::fmt::Debug for FeedStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FeedStart").field("feed", &self.feed).finish_non_exhaustive()
+    }
+}
+
+/// Answer to [`MediaCommand::Report`].
+#[derive(Clone, Debug)]
+pub struct MediaReport {
+    /// The relay's own view.
+    pub relay: RelaySnapshot,
+    /// What was counted per stream.
+    pub streams: BTreeMap<StreamId, StreamStats>,
+}
+
+#[derive(Debug)]
+struct Feed {
+    generation: u64,
+    writer: mpsc::Sender<ToWriter>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Sink {
+    stream: StreamId,
+    to: mpsc::Sender<Item>,
+}
+
+/// The task's state.
+pub struct Media {
+    relay: Relay<WireChunk>,
+    clock: Clock,
+    tasks: Tasks,
+    feeds: BTreeMap<FeedKey, Feed>,
+    sinks: BTreeMap<SinkId, Sink>,
+    meters: StreamMeters,
+    moves: Moves,
+    commands: mpsc::Receiver<MediaCommand>,
+    events: mpsc::Receiver<FeedEvent>,
+    events_in: mpsc::Sender<FeedEvent>,
+    news: mpsc::Sender<News>,
+    backlog: VecDeque<News>,
+    told: broadcast::Sender<Event>,
+}
+
+impl Media {
+    /// The task's state before it runs.
+    #[must_use]
+    pub fn new(
+        clock: Clock,
+        tasks: Tasks,
+        commands: mpsc::Receiver<MediaCommand>,
+        news: mpsc::Sender<News>,
+        told: broadcast::Sender<Event>,
+    ) -> Self {
+        let (events_in, events) = mpsc::channel(FEED_EVENTS_MAX);
+        Self {
+            relay: Relay::new(RelayConfig::default(), clock.now()),
+            clock,
+            tasks,
+            feeds: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            meters: StreamMeters::default(),
+            moves: Moves::default(),
+            commands,
+            events,
+            events_in,
+            news,
+            backlog: VecDeque::new(),
+            told,
+        }
+    }
+
+    /// Runs until the node stops.
+    pub async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut tick = tokio::time::interval(TICK);
+        let (tasks, news) = (self.tasks.clone(), self.news.clone());
+        loop {
+            tasks.panic_point(tasks::MEDIA);
+            let deadline = self.deadline();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                _ = self.events.recv_many(&mut batch, BATCH) => {
+                    // What the overlay wanted before these came has to be in force first.
+                    while let Ok(command) = self.commands.try_recv() {
+                        self.command(command);
+                    }
+                    for event in batch.drain(..) {
+                        self.event(event);
+                    }
+                }
+                room = news.reserve(), if !self.backlog.is_empty() => match room {
+                    Ok(room) => if let Some(first) = self.backlog.pop_front() { room.send(first) },
+                    Err(_) => break,
+                },
+                () = sleep_until(deadline) => {
+                    self.relay.handle_timeout(self.clock.now());
+                    self.drain();
+                }
+                _ = tick.tick() => self.tick(),
+                () = tasks.stopping() => break,
+            }
+        }
+        for feed in self.feeds.values() {
+            // A queue that is full has no room for last words either.
+            let _ = feed.writer.try_send(ToWriter::Close(EndReason::Left));
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let at = self.relay.poll_timeout().map_or(Timestamp::NEVER, |(at, _)| at);
+        self.clock.instant(at)
+    }
+
+    fn tick(&mut self) {
+        for event in self.moves.late(self.clock.now()) {
+            self.tell(event);
+        }
+    }
+
+    fn input(&mut self, input: RelayInput<WireChunk>) {
+        self.relay.handle_input(input, self.clock.now());
+        self.drain();
+    }
+
+    fn command(&mut self, command: MediaCommand) {
+        match command {
+            MediaCommand::FeedUp(start) => self.feed_up(*start),
+            MediaCommand::FeedClose { feed, reason } => self.close(feed, reason),
+            MediaCommand::SendPath { feed, stripe, path } => {
+                self.write(feed, ToWriter::Down(vec![DownFrame::Path { stripe, path }]));
+            }
+            MediaCommand::Relay(input) => {
+                match &input {
+                    RelayInput::LocalChunk { stream, chunk } => {
+                        self.meters.cut(*stream, chunk, self.clock.now())
+                    }
+                    RelayInput::Epoch { stream, cert, .. } => {
+                        self.meters.certified(*stream, &cert.cert);
+                    }
+                    RelayInput::Close { stream } => {
+                        self.meters.forget(*stream);
+                        self.moves.forget(*stream);
+                    }
+                    _ => {}
+                }
+                self.input(input);
+            }
+            MediaCommand::Attach { stream, sink, policy, to } => {
+                self.sinks.insert(sink, Sink { stream, to });
+                self.input(RelayInput::Attach { stream, sink, policy, credit: SINK_CREDIT });
+            }
+            MediaCommand::Detach { sink } => {
+                if self.sinks.remove(&sink).is_some() {
+                    self.input(RelayInput::Detach { sink });
+                }
+            }
+            MediaCommand::Notice { stream, item } => {
+                let sinks: Vec<SinkId> = self
+                    .sinks
+                    .iter()
+                    .filter(|(_, sink)| sink.stream == stream)
+                    .map(|(id, _)| *id)
+                    .collect();
+                for sink in sinks {
+                    self.hand_over(sink, item.clone());
+                }
+            }
+            MediaCommand::Tell(event) => {
+                if let Some(event) = self.moves.moved(event, self.clock.now()) {
+                    self.tell(event);
+                }
+            }
+            MediaCommand::Report { reply } => {
+                let relay = self.relay.snapshot();
+                let streams = self.meters.view(self.clock.now(), &relay);
+                let report = MediaReport { relay, streams };
+                // Whoever asked may have gone.
+                let _ = reply.send(report);
+            }
+        }
+    }
+
+    fn event(&mut self, event: FeedEvent) {
+        let FeedEvent { feed, generation, what } = event;
+        if self.feeds.get(&feed).is_none_or(|known| known.generation != generation) {
+            return;
+        }
+        match what {
+            FeedNews::Cert(cert) => {
+                let (rate, k) = (cert.cert.rate, cert.cert.k);
+                let stream = feed.stream;
+                self.meters.certified(stream, &cert.cert);
+                self.input(RelayInput::Epoch { stream, cert, feed: Some(feed) });
+                self.report(Input::Rate { stream, rate, k });
+            }
+            FeedNews::Init(init) => self.input(RelayInput::Init { stream: feed.stream, init }),
+            FeedNews::Chunk(chunk) => {
+                let now = self.clock.now();
+                self.meters.received(feed.stream, &chunk, now);
+                let stripe = chunk.header().stripe;
+                for event in self.moves.arrived(feed.stream, stripe, feed.peer, now) {
+                    self.tell(event);
+                }
+                self.input(RelayInput::Chunk { feed, chunk });
+            }
+            FeedNews::Discarded { bytes } => self.input(RelayInput::Discarded { feed, bytes }),
+            FeedNews::Down(frame) => self.down(feed, frame),
+            FeedNews::Up(frame) => self.input(RelayInput::UpFrame { feed, frame }),
+            FeedNews::Drained { bytes } => self.input(RelayInput::Drained { feed, bytes }),
+            FeedNews::Closed { fault } => self.closed(feed, fault),
+        }
+    }
+
+    fn down(&mut self, feed: FeedKey, frame: DownFrame<WireChunk>) {
+        match DownFrameMeta::from_frame(frame) {
+            Ok(frame) => {
+                let shed = match &frame {
+                    DownFrameMeta::Shed { stripes } => Some(*stripes),
+                    _ => None,
+                };
+                self.input(RelayInput::Frame { feed, frame });
+                if let Some(stripes) = shed {
+                    self.report(Input::Shed { feed, stripes });
+                }
+            }
+            Err(DownFrame::Path { stripe, path, .. }) => {
+                self.report(Input::Path { feed, stripe, path });
+            }
+            Err(DownFrame::End { reason }) => {
+                self.report(Input::Ended { feed, reason: translate::end_reason(reason) });
+            }
+            // The reader hands these over on their own.
+            Err(_) => {}
+        }
+    }
+
+    fn closed(&mut self, feed: FeedKey, fault: Option<Fault>) {
+        let Some(known) = self.feeds.remove(&feed) else { return };
+        known.stop.cancel();
+        if let Some(fault) = fault {
+            tracing::warn!(peer = %feed.peer.short(), stream = %feed.stream.short(), %fault, "feed dropped");
+            self.input(RelayInput::Offence { feed, kind: offence_on_feed(fault) });
+        }
+        self.input(RelayInput::FeedDown { feed });
+        let reason = fault.map_or(FeedDownReason::Closed, |f| FeedDownReason::Offence(offence(f)));
+        self.send(News::FeedDown { feed, generation: known.generation, reason });
+    }
+
+    fn feed_up(&mut self, start: FeedStart) {
+        let FeedStart { feed, generation, stream, frames, permit, rtt, meter } = start;
+        if self.feeds.contains_key(&feed) {
+            // The same two nodes again: the older stream is the dead one.
+            self.close(feed, EndReason::Left);
+        }
+        let (writer, queue) = mpsc::channel(WRITER_QUEUE_MAX);
+        let stop = self.tasks.child_token();
+        let (readable, writable) = tokio::io::split(stream);
+        let reader = Reader {
+            feed,
+            generation,
+            stream: readable,
+            frames,
+            events: self.events_in.clone(),
+            stop: stop.clone(),
+            meter: meter.clone(),
+            clock: self.clock,
+            tasks: self.tasks.clone(),
+        };
+        let events = self.events_in.clone();
+        let (tell, fault) = oneshot::channel();
+        let reading = async move {
+            let fault = reader.run().await;
+            drop(permit);
+            // The other end of this channel is just below.
+            let _ = tell.send(fault);
+        };
+        let end = stop.clone();
+        self.tasks.spawn(tasks::FEED_READER, reading, move |_| async move {
+            // A panic dropped the sender: no fault of the peer.
+            let fault = fault.await.unwrap_or(None);
+            let closed = FeedEvent { feed, generation, what: FeedNews::Closed { fault } };
+            // The media task ends before its feeds when the node stops.
+            let _ = events.send(closed).await;
+            end.cancel();
+        });
+        let writer_task = Writer {
+            feed,
+            generation,
+            stream: writable,
+            queue,
+            events: self.events_in.clone(),
+            stop: stop.clone(),
+            meter,
+            tasks: self.tasks.clone(),
+        };
+        let end = stop.clone();
+        self.tasks.spawn(tasks::FEED_WRITER, writer_task.run(), move |_| async move {
+            end.cancel();
+        });
+        self.feeds.insert(feed, Feed { generation, writer, stop });
+        self.input(RelayInput::FeedUp { feed, rtt });
+        self.report(Input::FeedUp { feed });
+    }
+
+    fn close(&mut self, feed: FeedKey, reason: EndReason) {
+        let Some(known) = self.feeds.remove(&feed) else { return };
+        if known.writer.try_send(ToWriter::Close(reason)).is_err() {
+            known.stop.cancel();
+        }
+        self.input(RelayInput::FeedDown { feed });
+    }
+
+    fn write(&mut self, feed: FeedKey, what: ToWriter) {
+        let full = self.feeds.get(&feed).is_some_and(|known| known.writer.try_send(what).is_err());
+        if full {
+            // Something would be missing on the feed from here on: better none at all.
+            tracing::warn!(peer = %feed.peer.short(), "feed closed: its writer does not drain");
+            self.closed(feed, None);
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.relay.poll_output() {
+            match output {
+                RelayOutput::Down { feed, frames } => {
+                    self.meters.sent(feed.stream, &frames);
+                    self.write(feed, ToWriter::Down(frames));
+                }
+                RelayOutput::Up { feed, frame } => self.write(feed, ToWriter::Up(frame)),
+                RelayOutput::Progress(progress) => {
+                    self.report(Input::Progress(translate::progress(progress)));
+                }
+                RelayOutput::Deliver { sink, item } => self.deliver(sink, item),
+                RelayOutput::PromoteAsked { feed, stripe } => {
+                    self.report(Input::PromoteAsked { feed, stripe });
+                }
+                RelayOutput::ChildAlive { feed, stripes } => {
+                    self.report(Input::ChildAlive { feed, stripes });
+                }
+                RelayOutput::Stalled { feed } => self.report(Input::ChildStalled { feed }),
+                RelayOutput::Shed { feed, stripes } => {
+                    self.report(Input::ChildShed { feed, stripes });
+                }
+                RelayOutput::Released { feed, stripe } => {
+                    self.report(Input::Released { feed, stripe });
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, sink: SinkId, item: Delivery<WireChunk>) {
+        let Some(stream) = self.sinks.get(&sink).map(|known| known.stream) else { return };
+        match &item {
+            Delivery::Chunk(chunk) => self.meters.delivered(stream, chunk),
+            Delivery::Skipped { from_seq, to_seq, cause } => self.tell(Event::Skipped {
+                stream,
+                from: *from_seq,
+                to: *to_seq,
+                cause: cause.to_string(),
+            }),
+            Delivery::Paused if self.meters.pause(stream, true) => {
+                self.tell(Event::Paused { stream });
+            }
+            Delivery::Resumed if self.meters.pause(stream, false) => {
+                self.tell(Event::Resumed { stream });
+            }
+            _ => {}
+        }
+        self.hand_over(sink, Item::Media(item));
+    }
+
+    fn hand_over(&mut self, sink: SinkId, item: Item) {
+        let Some(known) = self.sinks.get(&sink) else { return };
+        if let Err(error) = known.to.try_send(item) {
+            if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                tracing::warn!(stream = %known.stream.short(), "a reader fell out: its queue is full");
+            }
+            self.sinks.remove(&sink);
+            self.input(RelayInput::Detach { sink });
+        }
+    }
+
+    fn report(&mut self, input: Input) {
+        self.send(News::Input(input));
+    }
+
+    fn send(&mut self, news: News) {
+        if self.backlog.is_empty() {
+            match self.news.try_send(news) {
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+                Err(mpsc::error::TrySendError::Full(news)) => self.backlog.push_back(news),
+            }
+        } else {
+            self.backlog.push_back(news);
+        }
+        if self.backlog.len() > NEWS_BACKLOG_MAX {
+            self.backlog.retain(|waiting| !matches!(waiting, News::Input(Input::Progress(_))));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.told.send(event);
+    }
+}
+
+const fn offence(fault: Fault) -> Offence {
+    match fault {
+        Fault::Cert | Fault::Expired | Fault::Init | Fault::Chunk => Offence::BadSignature,
+        Fault::Frame(_) | Fault::NoCert | Fault::Stripe(_) => Offence::Malformed,
+    }
+}
+
+const fn offence_on_feed(fault: Fault) -> FeedOffence {
+    match fault {
+        Fault::Cert | Fault::Expired | Fault::Init | Fault::Chunk => FeedOffence::Signature,
+        Fault::Frame(_) | Fault::NoCert => FeedOffence::Frame,
+        Fault::Stripe(_) => FeedOffence::Stripe,
+    }
+}

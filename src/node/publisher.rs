@@ -1,0 +1,392 @@
+//! A stream being published: from an encoder's FLV bytes to signed chunks in the relay.
+//!
+//! Owns the pipeline (tags, one clock, cutting, sealing), the choice of k when the rate is not told,
+//! the tee file, and when the stream is announced. Does not own forwarding nor the announcement's
+//! repetition (the overlay's).
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use astral_core::{
+    announcement::{
+        AnnouncementDraft, DESCRIPTION_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TITLE_BYTES_MAX,
+    },
+    ids::{StreamId, StreamName},
+    media::{
+        cert::{ChunkSigner, EpochCert, RATE_MAX, is_stripe_count},
+        chunk::WireChunk,
+        cutter::{Cut, Cutter, stripes_for},
+        flv::{FlvLimits, Tag, TagReader, Tracks},
+        init::SignedInit,
+        normalize::{MediaTag, Normalizer},
+        relay::RelayInput,
+    },
+    overlay::{Command, Event},
+    units::Bitrate,
+};
+use bytes::Bytes;
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    error::{NodeGone, PublishError, PushError},
+    handle::{NodeCommand, Shared},
+    link::StreamLink,
+    media::MediaCommand,
+};
+
+/// Media time over which an unknown rate is measured before the stream begins.
+const MEASURE: u64 = 2_000;
+/// Bytes after which measuring ends early: a rate is known well enough then.
+const MEASURE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// A rate that was measured may have been a quiet scene: never below this.
+const RATE_MIN: Bitrate = Bitrate::from_kbps(64);
+/// A certificate outlives any one broadcast; a longer one needs a restart of the source.
+const CERT_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3_600);
+/// The last chunks of a stream have this long to reach the children before its feeds close.
+const LAST_WORDS: Duration = Duration::from_millis(1_500);
+/// How often it is looked whether they did.
+const LAST_WORDS_STEP: Duration = Duration::from_millis(50);
+
+/// What is to be published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublishSpec {
+    /// The stream's name, with the source key its identity.
+    pub name: StreamName,
+    /// A line for people; may be empty.
+    pub title: String,
+    /// A paragraph for people; may be empty.
+    pub description: String,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Number of stripes: 1, 2, 4, 8 or 16; `None` = by the rate.
+    pub k: Option<u8>,
+    /// The rate, when it is known beforehand; `None` = measured over the first two seconds.
+    pub rate: Option<Bitrate>,
+}
+
+impl PublishSpec {
+    /// A stream with nothing but a name.
+    #[must_use]
+    pub const fn named(name: StreamName) -> Self {
+        Self {
+            name,
+            title: String::new(),
+            description: String::new(),
+            tags: Vec::new(),
+            k: None,
+            rate: None,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), PublishError> {
+        if let Some(stripes) = self.k.filter(|k| !is_stripe_count(*k)) {
+            return Err(PublishError::Stripes { stripes });
+        }
+        let wrong = |reason: &str| Err(PublishError::Announcement { reason: reason.to_owned() });
+        if self.title.len() > TITLE_BYTES_MAX {
+            return wrong("the title is too long");
+        }
+        if self.description.len() > DESCRIPTION_BYTES_MAX {
+            return wrong("the description is too long");
+        }
+        if self.tags.len() > TAGS_MAX || self.tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
+            return wrong("too many tags, or one is too long");
+        }
+        Ok(())
+    }
+}
+
+/// A stream being published by this node.
+#[derive(Debug)]
+pub struct Publisher {
+    link: StreamLink,
+    stream: StreamId,
+    epoch: u64,
+    shared: Shared,
+    spec: PublishSpec,
+    reader: TagReader,
+    normalizer: Normalizer,
+    codecs: BTreeSet<String>,
+    stage: Stage,
+    tee: Option<File>,
+    announced: bool,
+    over: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The rate, and with it k, is not known yet.
+    Measuring { held: Vec<MediaTag>, bytes: usize, first_ms: Option<u64> },
+    /// Chunks are cut.
+    Live(Box<Live>),
+}
+
+#[derive(Debug)]
+struct Live {
+    cutter: Cutter,
+    signer: ChunkSigner,
+    rate: Bitrate,
+    k: u8,
+}
+
+impl Publisher {
+    pub(super) fn new(shared: Shared, spec: PublishSpec, stream: StreamId, epoch: u64) -> Self {
+        let link = StreamLink { source: shared.inner.source.key(), name: spec.name.clone() };
+        Self {
+            link,
+            stream,
+            epoch,
+            shared,
+            spec,
+            reader: TagReader::new(FlvLimits::default()),
+            normalizer: Normalizer::new(),
+            codecs: BTreeSet::new(),
+            stage: Stage::Measuring { held: Vec::new(), bytes: 0, first_ms: None },
+            tee: None,
+            announced: false,
+            over: false,
+        }
+    }
+
+    /// The link under which it is watched.
+    #[must_use]
+    pub const fn link(&self) -> &StreamLink {
+        &self.link
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Writes exactly what is cut to a file as well; to be called before the first media.
+    ///
+    /// # Errors
+    /// When the file can't be created.
+    pub async fn tee(&mut self, path: &Path) -> std::io::Result<()> {
+        self.tee = Some(File::create(path).await?);
+        Ok(())
+    }
+
+    /// Takes the next piece of an FLV byte stream, cut anywhere. Waits while the node is busy.
+    ///
+    /// # Errors
+    /// [`PushError`]; after [`PushError::Flv`] only [`Self::restart`] helps.
+    pub async fn push(&mut self, flv: Bytes) -> Result<(), PushError> {
+        self.reader.push(&flv);
+        while let Some(tag) = self.reader.next() {
+            let tag = tag.map_err(|error| PushError::Flv { reason: error.to_string() })?;
+            self.push_tag(tag).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next tag, for protocols that bring tags.
+    ///
+    /// # Errors
+    /// [`PushError`].
+    pub async fn push_tag(&mut self, tag: Tag) -> Result<(), PushError> {
+        for codec in [tag.video_codec(), tag.audio_codec()].into_iter().flatten() {
+            if self.codecs.len() < TAGS_MAX {
+                self.codecs.insert(codec.to_string());
+            }
+        }
+        let Some(media) = self.normalizer.push(tag) else { return Ok(()) };
+        match &mut self.stage {
+            Stage::Live(live) => live.cutter.push(media),
+            Stage::Measuring { held, bytes, first_ms } => {
+                *bytes += media.tag.wire_len();
+                // Headers come at any time stamp; the clock runs from the first media on.
+                let is_media = media.tag.header_slot().is_none();
+                let first =
+                    if is_media { *first_ms.get_or_insert(media.time_ms) } else { media.time_ms };
+                let span = media.time_ms.saturating_sub(first);
+                held.push(media);
+                let rate = match self.spec.rate {
+                    Some(rate) => rate,
+                    None if span < MEASURE && *bytes < MEASURE_BYTES_MAX => return Ok(()),
+                    None => measured(*bytes, span),
+                };
+                self.go_live(rate).await?;
+            }
+        }
+        self.flush().await
+    }
+
+    /// A new FLV byte stream begins, as when an encoder reconnects; media time goes on.
+    pub fn restart(&mut self) {
+        self.reader = TagReader::new(FlvLimits::default());
+        self.normalizer.restart();
+    }
+
+    /// Tells the viewers that the source pauses, or goes on with the next media.
+    ///
+    /// # Errors
+    /// [`PushError`].
+    pub async fn pause(&mut self, paused: bool) -> Result<(), PushError> {
+        if let Stage::Live(live) = &mut self.stage
+            && paused
+        {
+            live.cutter.pause();
+        }
+        self.flush().await?;
+        let input = RelayInput::Paused { stream: self.stream, paused };
+        self.shared.media(MediaCommand::Relay(input)).await?;
+        Ok(())
+    }
+
+    /// Ends the stream: the end is said in the stream and in the directory. Takes at most two
+    /// seconds.
+    pub async fn end(mut self) {
+        if let Err(error) = self.finish().await {
+            tracing::debug!(%error, "the stream ended without the last words");
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), PushError> {
+        self.over = true;
+        if let Stage::Measuring { bytes, .. } = self.stage {
+            // Shorter than two seconds, and still a stream.
+            self.go_live(self.spec.rate.unwrap_or_else(|| measured(bytes, MEASURE))).await?;
+        }
+        if let Stage::Live(live) = &mut self.stage {
+            live.cutter.end();
+        }
+        self.flush().await?;
+        if let Some(tee) = &mut self.tee {
+            tee.sync_all().await.map_err(PushError::Tee)?;
+        }
+        self.wait_for_children().await?;
+        self.shared.command(NodeCommand::PublishOver { stream: self.stream }).await?;
+        Ok(())
+    }
+
+    /// Until every child has all, or [`LAST_WORDS`] are over.
+    async fn wait_for_children(&self) -> Result<(), NodeGone> {
+        let deadline = Instant::now() + LAST_WORDS;
+        while Instant::now() < deadline {
+            sleep(LAST_WORDS_STEP).await;
+            let (reply, report) = oneshot::channel();
+            self.shared.media(MediaCommand::Report { reply }).await?;
+            let report = report.await.map_err(|_| NodeGone)?;
+            let ours = report.relay.streams.iter().find(|ours| ours.stream == self.stream);
+            let all_taken = ours.is_none_or(|ours| {
+                ours.children.iter().all(|child| child.acked_bytes >= child.sent_bytes)
+            });
+            if all_taken {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn go_live(&mut self, rate: Bitrate) -> Result<(), PushError> {
+        let rate = rate.clamp(RATE_MIN, RATE_MAX);
+        let k = self.spec.k.unwrap_or_else(|| stripes_for(rate));
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|_| PushError::Gone(NodeGone))?;
+        let signer = ChunkSigner::from_seed(&seed);
+        let inner = &self.shared.inner;
+        let cert = inner.source.certify(EpochCert {
+            source: inner.source.key(),
+            name: self.spec.name.clone(),
+            epoch: self.epoch,
+            k,
+            rate,
+            chunk_key: signer.public(),
+            expires_unix: inner.clock.unix() + CERT_LIFETIME.as_secs(),
+        });
+        let epoch = RelayInput::Epoch { stream: self.stream, cert, feed: None };
+        self.shared.media(MediaCommand::Relay(epoch)).await?;
+        let tracks = self.reader.tracks().unwrap_or(Tracks { audio: false, video: false });
+        let cutter = Cutter::new(self.epoch, k, rate, tracks);
+        let live = Stage::Live(Box::new(Live { cutter, signer, rate, k }));
+        let Stage::Measuring { held, .. } = std::mem::replace(&mut self.stage, live) else {
+            return Ok(());
+        };
+        for media in held {
+            if let Stage::Live(live) = &mut self.stage {
+                live.cutter.push(media);
+            }
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Seals and sends what was cut, and announces the stream with its first chunk.
+    async fn flush(&mut self) -> Result<(), PushError> {
+        let Stage::Live(live) = &mut self.stage else { return Ok(()) };
+        let (rate, k) = (live.rate, live.k);
+        let mut cut_media = false;
+        while let Some(cut) = live.cutter.poll_output() {
+            if let (Some(tee), Some(bytes)) = (&mut self.tee, cut.tee_bytes()) {
+                tee.write_all(bytes).await.map_err(PushError::Tee)?;
+            }
+            let stream = self.stream;
+            let input = match cut {
+                Cut::Init(init) => {
+                    let Ok(init) = SignedInit::seal(&stream, init, &live.signer) else { continue };
+                    RelayInput::Init { stream, init }
+                }
+                Cut::Chunk(cut) => {
+                    let sealed = WireChunk::seal(&stream, cut.header, &cut.payload, &live.signer);
+                    // The cutter keeps to every bound of a chunk.
+                    let Ok(chunk) = sealed else { continue };
+                    cut_media = true;
+                    RelayInput::LocalChunk { stream, chunk }
+                }
+            };
+            self.shared.media(MediaCommand::Relay(input)).await?;
+        }
+        if let (true, Some(tee)) = (cut_media, &mut self.tee) {
+            tee.flush().await.map_err(PushError::Tee)?;
+        }
+        if cut_media && !self.announced && !self.over {
+            self.announced = true;
+            self.announce(rate, k).await?;
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, rate: Bitrate, k: u8) -> Result<(), NodeGone> {
+        let PublishSpec { name, title, description, tags, .. } = self.spec.clone();
+        let announcement = AnnouncementDraft {
+            source: self.link.source,
+            name,
+            title,
+            description,
+            tags,
+            codecs: self.codecs.iter().cloned().collect(),
+            resolution: None,
+            rate,
+            k,
+            epoch: self.epoch,
+            thumbnail: None,
+        };
+        // Nobody may be listening.
+        let _ = self.shared.told.send(Event::Live { stream: self.stream });
+        self.shared.command(NodeCommand::Overlay(Command::Publish { announcement })).await
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if !self.over {
+            // A publisher that was dropped has no time for last words; the tombstone still goes out.
+            let over = NodeCommand::PublishOver { stream: self.stream };
+            if self.shared.commands.try_send(over).is_err() {
+                tracing::debug!("the stream's end was not told: the node is busy or gone");
+            }
+        }
+    }
+}
+
+fn measured(bytes: usize, span_ms: u64) -> Bitrate {
+    let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
+    Bitrate::from_bps(bits.saturating_mul(1_000) / span_ms.max(500))
+}

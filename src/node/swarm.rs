@@ -1,0 +1,160 @@
+//! Transports and listeners.
+//!
+//! Owns how the swarm is built (TCP with Noise and Yamux, QUIC-v1, DNS) and how listen addresses are
+//! bound, including the move of a taken default port. Does not own the event loop.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, Swarm, SwarmBuilder, core::transport::ListenerId, futures::StreamExt,
+    identity::Keypair, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    behaviour::Behaviour,
+    config::{DEFAULT_PORT, NodeConfig},
+    error::StartError,
+};
+
+/// Credit that a QUIC receiver grants one stream: with the library's 10 MB a slow child would pile
+/// up seconds of media inside the sender (measured: 115 ms at 256 KiB on 20 Mbit/s).
+const QUIC_STREAM_CREDIT: u32 = 512 * 1024;
+/// Credit that a QUIC receiver grants one connection.
+const QUIC_CONNECTION_CREDIT: u32 = 1024 * 1024;
+/// A connection without any stream that counts is closed after this.
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// Setting up a connection takes at most this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Binding the listeners takes at most this.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Builds the swarm; nothing listens yet.
+///
+/// # Errors
+/// [`StartError::Transport`] when a transport or behaviour can't be built.
+pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, StartError> {
+    let wrong = |reason: String| StartError::Transport { reason };
+    let behaviour = Behaviour::new(&key, config.mdns)?;
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|error| wrong(error.to_string()))?
+        .with_quic_config(|mut quic| {
+            quic.max_stream_data = QUIC_STREAM_CREDIT;
+            quic.max_connection_data = QUIC_CONNECTION_CREDIT;
+            quic
+        })
+        .with_dns()
+        .map_err(|error| wrong(error.to_string()))?
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| wrong(error.to_string()))?
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_CONNECTION))
+        .with_connection_timeout(CONNECT_TIMEOUT)
+        .build();
+    Ok(swarm)
+}
+
+/// Binds every configured address and waits until each has a real port.
+///
+/// # Errors
+/// [`StartError::Listen`] names the address that can't be bound.
+pub async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    config: &NodeConfig,
+) -> Result<Vec<Multiaddr>, StartError> {
+    let mut waiting = Vec::new();
+    if config.listen.is_empty() {
+        for addr in default_addrs(DEFAULT_PORT) {
+            let id = bind(swarm, &addr).or_else(|_| bind(swarm, &any_port(&addr)))?;
+            waiting.push((id, addr));
+        }
+    }
+    for addr in &config.listen {
+        waiting.push((bind(swarm, addr)?, addr.clone()));
+    }
+    bound(swarm, waiting).await
+}
+
+fn bind(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> Result<ListenerId, StartError> {
+    // The TCP transport sets SO_REUSEPORT, with which two nodes of one user would share a port and
+    // get each other's connections; a plain bind tells.
+    if let Some(socket) = tcp_socket(addr) {
+        std::net::TcpListener::bind(socket).map_err(|error| refused(addr, error.to_string()))?;
+    }
+    swarm.listen_on(addr.clone()).map_err(|error| refused(addr, error.to_string()))
+}
+
+async fn bound(
+    swarm: &mut Swarm<Behaviour>,
+    mut waiting: Vec<(ListenerId, Multiaddr)>,
+) -> Result<Vec<Multiaddr>, StartError> {
+    let deadline = Instant::now() + LISTEN_TIMEOUT;
+    let mut addrs = Vec::new();
+    // A wildcard listener of IPv6 reports no address on a host that has none: not waited for.
+    while waiting.iter().any(|(_, addr)| addrs.is_empty() || !is_any_ip6(addr)) {
+        let Ok(event) = timeout_at(deadline, swarm.select_next_some()).await else {
+            let late = waiting.first().map_or_else(Multiaddr::empty, |(_, addr)| addr.clone());
+            return Err(refused(&late, "nothing listens there in time".to_owned()));
+        };
+        match event {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                waiting.retain(|(id, _)| *id != listener_id);
+                addrs.push(address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+                if let Some((_, addr)) = waiting.iter().find(|(id, _)| *id == listener_id) {
+                    return Err(refused(addr, error.to_string()));
+                }
+            }
+            // Nobody is connected yet; the event loop sees everything that comes later.
+            _ => {}
+        }
+    }
+    Ok(addrs)
+}
+
+fn tcp_socket(addr: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = addr.iter();
+    let ip: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    // A plain bind of the IPv6 wildcard would take IPv4 along and clash with our own listener.
+    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        return None;
+    }
+    match parts.next()? {
+        Protocol::Tcp(port) if port != 0 => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
+}
+
+fn is_any_ip6(addr: &Multiaddr) -> bool {
+    matches!(addr.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unspecified())
+}
+
+fn default_addrs(port: u16) -> Vec<Multiaddr> {
+    [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip4/0.0.0.0/udp/{port}/quic-v1")]
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}
+
+fn any_port(addr: &Multiaddr) -> Multiaddr {
+    addr.iter()
+        .map(|part| match part {
+            Protocol::Tcp(_) => Protocol::Tcp(0),
+            Protocol::Udp(_) => Protocol::Udp(0),
+            other => other,
+        })
+        .collect()
+}
+
+fn refused(addr: &Multiaddr, reason: String) -> StartError {
+    StartError::Listen { addr: addr.to_string(), reason }
+}

@@ -1,1 +1,9 @@
-//! stories
+//! Stories of whole networks in virtual time.
+//!
+//! Owns the acceptance of the overlay's behaviour between nodes. Does not own what one file shows
+//! by itself: those tests are at its bottom.
+
+mod directory;
+mod failover;
+mod joining;
+mod tickets;

@@ -57,6 +57,9 @@ mod stats;
 mod stream;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 pub(crate) use self::{anchor::Anchor, output::Outbox};
@@ -260,8 +263,7 @@ impl<P: Payload> Relay<P> {
                 RelayInput::Frame { frame, .. } => stream.on_frame(node, frame, cx),
                 RelayInput::Offence { kind, .. } => stream.on_offence(node, kind, cx),
                 RelayInput::FeedUp { rtt, .. } => {
-                    stream.parent_up(feed, cx);
-                    stream.observe_rtt(feed, rtt);
+                    stream.parent_up(feed, rtt, cx);
                 }
                 RelayInput::FeedDown { .. } => stream.parent_down(node, cx),
                 RelayInput::Rtt { rtt, .. } => stream.observe_rtt(feed, Some(rtt)),
@@ -298,8 +300,7 @@ impl<P: Payload> Relay<P> {
                 RelayInput::UpFrame { frame, .. } => stream.on_up_frame(node, frame, cx),
                 RelayInput::Offence { .. } => cx.stats.offences += 1,
                 RelayInput::FeedUp { rtt, .. } => {
-                    stream.child_up(feed, cx);
-                    stream.observe_rtt(feed, rtt);
+                    stream.child_up(feed, rtt, cx);
                 }
                 RelayInput::FeedDown { .. } => {
                     stream.children.remove(&node);

@@ -116,7 +116,7 @@ impl<P> Child<P> {
     pub(crate) fn window(&self, rate: Bitrate, k: u8) -> u64 {
         let rtt = self.rtt.mean().unwrap_or_default();
         let time = (rtt * 3 / 2 + Duration::from_millis(150))
-            .clamp(Duration::from_millis(250), Duration::from_secs(1));
+            .clamp(Duration::from_millis(250), Duration::from_secs(2));
         let granted = rate.bytes_in(time) * u64::from(self.live.len()) / u64::from(k.max(1));
         granted.max(WINDOW_MIN as u64)
     }

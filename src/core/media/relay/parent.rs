@@ -41,8 +41,10 @@ pub(crate) struct Parent {
     denied: BTreeMap<Stripe, RangeSet>,
     acked_bytes: u64,
     acked_at: Timestamp,
-    /// When the parent was last heard, or given something to do.
+    /// When the parent was last heard.
     heard_at: Timestamp,
+    /// Since when an answer can be there at the earliest.
+    expected_at: Timestamp,
     silent_since: Option<Timestamp>,
     report: Report,
     reported_at: Option<Timestamp>,
@@ -91,6 +93,7 @@ impl Parent {
             acked_bytes: 0,
             acked_at: now,
             heard_at: now,
+            expected_at: now,
             silent_since: None,
             report: Report::None,
             reported_at: None,
@@ -113,9 +116,9 @@ impl Parent {
         }
     }
 
-    /// The parent was asked for something: silence counts from here on.
+    /// The parent was asked for something: silence counts from when it can have answered.
     pub(crate) fn expect(&mut self, now: Timestamp) {
-        self.heard_at = self.heard_at.max(now);
+        self.expected_at = now + self.rtt.mean().unwrap_or_default();
     }
 
     pub(crate) fn report_soon(&mut self) {
@@ -185,7 +188,7 @@ impl Parent {
         if self.up_at.is_none() || self.promoted.is_empty() || self.silent_since.is_some() {
             return Timestamp::NEVER;
         }
-        let dead_at = self.heard_at + self.rtt.dead_after(config);
+        let dead_at = self.heard_at.max(self.expected_at) + self.rtt.dead_after(config);
         if now < dead_at {
             return dead_at;
         }

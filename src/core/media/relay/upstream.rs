@@ -6,6 +6,8 @@
 //! epoch than ours are ignored. PROMOTE and WANT go only to parents in our epoch, beside a start at
 //! the newest keyframe, which means the same in every epoch.
 
+use std::time::Duration;
+
 use super::{
     config::{ACK_BYTES, FEEDS_MAX, SEQ_MAX, WANTED_MAX},
     flow::Arrival,
@@ -34,8 +36,14 @@ impl<P: Payload> Stream<P> {
         Some(self.parents.entry(feed.peer).or_insert_with(|| Parent::new(feed, cx.now)))
     }
 
-    pub(crate) fn parent_up(&mut self, feed: FeedKey, cx: &mut Ctx<'_, P>) {
+    pub(crate) fn parent_up(
+        &mut self,
+        feed: FeedKey,
+        rtt: Option<Duration>,
+        cx: &mut Ctx<'_, P>,
+    ) {
         let Some(parent) = self.parent(feed, cx) else { return };
+        rtt.into_iter().for_each(|rtt| parent.rtt.observe(rtt));
         parent.up_at = Some(cx.now);
         parent.expect(cx.now);
         // A new feed may have what the others lack.
@@ -333,7 +341,7 @@ impl<P: Payload> Stream<P> {
         if let Some((seq, age_ms)) = freshest
             && let Some(held) = self.flow.ring.get(seq)
         {
-            let age = std::time::Duration::from_millis(u64::from(age_ms)) + trip;
+            let age = Duration::from_millis(u64::from(age_ms)) + trip;
             let time_ms = held.chunk.header().time_ms;
             self.flow.anchor.observe_age(time_ms, age, cx.now);
         }

@@ -1,0 +1,11 @@
+//! Relays wired to each other in virtual time.
+//!
+//! Owns the scenarios; the network that they run in is `harness`. No IO, no clock, no sleeping: a
+//! failure replays by running the test again.
+
+mod failover;
+mod harness;
+mod playback;
+mod random;
+mod rules;
+mod sending;

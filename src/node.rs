@@ -46,6 +46,11 @@ mod tasks;
 mod traffic;
 mod translate;
 
+#[cfg(test)]
+mod network_tests;
+#[cfg(test)]
+mod testing;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},

@@ -40,6 +40,7 @@ pub struct Tasks {
 struct Inner {
     tracker: TaskTracker,
     stop: CancellationToken,
+    kill: CancellationToken,
     failure: Mutex<Option<NodeError>>,
     panic_in: Option<String>,
     panicked: AtomicBool,
@@ -53,6 +54,7 @@ impl Tasks {
             inner: Arc::new(Inner {
                 tracker: TaskTracker::new(),
                 stop: CancellationToken::new(),
+                kill: CancellationToken::new(),
                 failure: Mutex::new(None),
                 panic_in,
                 panicked: AtomicBool::new(false),
@@ -65,7 +67,7 @@ impl Tasks {
     pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
         self.inner.tracker.spawn(async move {
-            match AssertUnwindSafe(task).catch_unwind().await {
+            match AssertUnwindSafe(tasks.unless_killed(task)).catch_unwind().await {
                 Ok(()) if tasks.is_stopping() => {}
                 Ok(()) => tasks.fail(NodeError::TaskEnded { task: name }),
                 Err(panic) => {
@@ -86,8 +88,10 @@ impl Tasks {
     ) where
         A: Future<Output = ()> + Send,
     {
+        let tasks = self.clone();
         self.inner.tracker.spawn(async move {
-            let panicked = match AssertUnwindSafe(task).catch_unwind().await {
+            let guarded = AssertUnwindSafe(tasks.unless_killed(task));
+            let panicked = match guarded.catch_unwind().await {
                 Ok(()) => false,
                 Err(panic) => {
                     tracing::error!(task = name, message = panic_message(&*panic), "task panicked");
@@ -114,6 +118,20 @@ impl Tasks {
     pub fn stop(&self) {
         self.inner.stop.cancel();
         self.inner.tracker.close();
+    }
+
+    async fn unless_killed(&self, task: impl Future<Output = ()>) {
+        tokio::select! {
+            () = task => {}
+            () = self.inner.kill.cancelled() => {}
+        }
+    }
+
+    /// Drops every task where it is, as if the process had been killed: no last words.
+    #[cfg(test)]
+    pub fn kill(&self) {
+        self.inner.kill.cancel();
+        self.stop();
     }
 
     /// Whether the tasks were told to end.

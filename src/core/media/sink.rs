@@ -80,6 +80,16 @@ pub(crate) struct Sink {
     skips: SkipCounts,
 }
 
+/// A keyframe that a late reader may jump to.
+enum Better {
+    At(u64),
+    /// It is coming in; it is late itself from `until` on.
+    Soon {
+        until: Timestamp,
+    },
+    None,
+}
+
 enum Frame {
     Whole {
         end: u64,
@@ -295,11 +305,16 @@ impl Sink {
     ) -> bool {
         if let Policy::Live { lag } = self.policy
             && due(view, cursor, lag) < now
-            && let Some(next) = self.better_keyframe(cursor, lag, view, now)
         {
             let cause = if self.slow { SkipCause::SlowReader } else { SkipCause::Deadline };
-            self.skip(cursor, next, cause, outlet);
-            return true;
+            match self.better_keyframe(cursor, lag, view, now) {
+                Better::At(next) => {
+                    self.skip(cursor, next, cause, outlet);
+                    return true;
+                }
+                Better::Soon { until } => return self.await_keyframe(cursor, until),
+                Better::None => {}
+            }
         }
         let Some(version) = view.ring.get(cursor).map(|held| held.chunk.header().init_version)
         else {
@@ -339,7 +354,7 @@ impl Sink {
         // A chunk is known to be missing since the next one came.
         let later = view.ring.next_held(seq + 1).and_then(|at| Some((at, view.ring.get(at)?.at)));
         let (next, cause) = match (self.policy, gone, later) {
-            (Policy::KeepAll, Some(cause), _) => (Some(next_frame(view, seq + 1)), cause),
+            (Policy::KeepAll, Some(cause), _) => (Better::At(next_frame(view, seq + 1)), cause),
             (Policy::Live { lag }, Some(cause), _) => {
                 (self.better_keyframe(cursor, lag, view, now), cause)
             }
@@ -349,7 +364,7 @@ impl Sink {
                 if now.since(since) < view.give_up {
                     return self.await_chunk(seq, since + view.give_up);
                 }
-                (Some(next_frame(view, seq + 1)), SkipCause::Lost)
+                (Better::At(next_frame(view, seq + 1)), SkipCause::Lost)
             }
             (Policy::Live { lag }, None, Some((later, _))) => {
                 let due = due(view, later, lag);
@@ -359,12 +374,21 @@ impl Sink {
                 (self.better_keyframe(cursor, lag, view, now), SkipCause::Deadline)
             }
         };
-        let Some(next) = next else {
-            self.wait = Wait::Chunk { seq, overdue: true };
-            return false;
-        };
-        self.skip(cursor, next, cause, outlet);
-        true
+        match next {
+            Better::At(next) => {
+                self.skip(cursor, next, cause, outlet);
+                true
+            }
+            Better::Soon { until } => self.await_keyframe(seq, until),
+            Better::None => self.await_keyframe(seq, Timestamp::NEVER),
+        }
+    }
+
+    /// The chunk, or any keyframe that gets whole.
+    fn await_keyframe(&mut self, seq: u64, until: Timestamp) -> bool {
+        self.wait = Wait::Chunk { seq, overdue: true };
+        self.wake_at = until;
+        false
     }
 
     fn await_chunk(&mut self, seq: u64, until: Timestamp) -> bool {
@@ -404,26 +428,31 @@ impl Sink {
         Frame::Whole { end }
     }
 
-    /// The first whole keyframe behind `cursor` that isn't late itself; else the newest.
+    /// Where a reader that is late at `cursor` had better go on: the first keyframe behind that
+    /// isn't late itself, once it is whole; without one the newest whole keyframe.
     fn better_keyframe<P: Payload>(
         &self,
         cursor: u64,
         lag: Duration,
         view: &View<'_, P>,
         now: Timestamp,
-    ) -> Option<u64> {
+    ) -> Better {
         let keyframes = view.ring.keyframes();
         let from = keyframes.partition_point(|&seq| seq <= cursor);
-        let usable =
-            |seq: &u64| is_whole(view, *seq) && (self.init_is(view, *seq) || has_init(view, *seq));
-        let mut newest = None;
-        for seq in keyframes.range(from..).copied().filter(usable) {
-            newest = Some(seq);
-            if due(view, seq, lag) >= now {
+        let mut better = Better::None;
+        for seq in keyframes.range(from..).copied() {
+            let due = due(view, seq, lag);
+            let usable = self.init_is(view, seq) || has_init(view, seq);
+            if usable && is_whole(view, seq) {
+                better = Better::At(seq);
+            } else if due >= now {
+                return Better::Soon { until: due + Duration::from_millis(1) };
+            }
+            if due >= now {
                 break;
             }
         }
-        newest
+        better
     }
 
     fn init_is<P: Payload>(&self, view: &View<'_, P>, seq: u64) -> bool {

@@ -44,12 +44,7 @@ impl<P: Payload> Stream<P> {
         Some(self.children.entry(feed.peer).or_insert_with(|| Child::new(feed, cx.now)))
     }
 
-    pub(crate) fn child_up(
-        &mut self,
-        feed: FeedKey,
-        rtt: Option<Duration>,
-        cx: &mut Ctx<'_, P>,
-    ) {
+    pub(crate) fn child_up(&mut self, feed: FeedKey, rtt: Option<Duration>, cx: &mut Ctx<'_, P>) {
         let cert = self.flow.cert.clone();
         let inits: Vec<_> = self.flow.inits.values().cloned().collect();
         let Some(child) = self.child(feed, cx) else { return };

@@ -118,6 +118,8 @@ impl Parent {
 
     /// The parent was asked for something: silence counts from when it can have answered.
     pub(crate) fn expect(&mut self, now: Timestamp) {
+        // A parent that was silent gets another chance, and is reported again if it wastes it.
+        self.silent_since = None;
         self.expected_at = now + self.rtt.mean().unwrap_or_default();
     }
 

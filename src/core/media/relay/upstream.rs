@@ -36,12 +36,7 @@ impl<P: Payload> Stream<P> {
         Some(self.parents.entry(feed.peer).or_insert_with(|| Parent::new(feed, cx.now)))
     }
 
-    pub(crate) fn parent_up(
-        &mut self,
-        feed: FeedKey,
-        rtt: Option<Duration>,
-        cx: &mut Ctx<'_, P>,
-    ) {
+    pub(crate) fn parent_up(&mut self, feed: FeedKey, rtt: Option<Duration>, cx: &mut Ctx<'_, P>) {
         let Some(parent) = self.parent(feed, cx) else { return };
         rtt.into_iter().for_each(|rtt| parent.rtt.observe(rtt));
         parent.up_at = Some(cx.now);

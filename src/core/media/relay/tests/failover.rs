@@ -202,12 +202,18 @@ fn what_every_ring_has_lost_is_skipped_once_and_named() {
     net.run_script(at(36_000), |net, number| match number {
         3 => net.shooting = false,
         1 => {
-            net.input(node(1), crate::media::relay::RelayInput::FeedDown {
-                feed: super::harness::from_parent(node(0)),
-            });
-            net.input(node(0), crate::media::relay::RelayInput::FeedDown {
-                feed: super::harness::to_child(node(1)),
-            });
+            net.input(
+                node(1),
+                crate::media::relay::RelayInput::FeedDown {
+                    feed: super::harness::from_parent(node(0)),
+                },
+            );
+            net.input(
+                node(0),
+                crate::media::relay::RelayInput::FeedDown {
+                    feed: super::harness::to_child(node(1)),
+                },
+            );
         }
         _ => net.feed(node(1), &[node(0)], ms(10)),
     });

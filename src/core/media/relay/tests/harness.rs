@@ -245,6 +245,11 @@ pub(super) struct Net {
     pub(super) progress: Vec<(Timestamp, NodeId, FeedProgress)>,
     pub(super) other: Vec<(Timestamp, NodeId, RelayOutput<Sim>)>,
     pub(super) timeouts: u64,
+    pub(super) log: Vec<(Timestamp, &'static str, NodeId)>,
+    /// Silent parents, and those that shed a stripe, are replaced.
+    pub(super) failover: bool,
+    /// Every stripe that a child asks for is granted.
+    pub(super) grant_all: bool,
 }
 
 impl Net {
@@ -274,6 +279,9 @@ impl Net {
             progress: Vec::new(),
             other: Vec::new(),
             timeouts: 0,
+            log: Vec::new(),
+            failover: true,
+            grant_all: false,
         };
         for number in 0..=members {
             net.add(node(number));
@@ -321,7 +329,13 @@ impl Net {
         StripeSet::first(self.camera.k)
     }
 
-    pub(super) fn grant(&mut self, parent: NodeId, child: NodeId, live: StripeSet, warm: StripeSet) {
+    pub(super) fn grant(
+        &mut self,
+        parent: NodeId,
+        child: NodeId,
+        live: StripeSet,
+        warm: StripeSet,
+    ) {
         self.input(parent, RelayInput::SetStripes { feed: to_child(child), live, warm });
     }
 
@@ -366,6 +380,7 @@ impl Net {
 
     /// The node is gone; its peers hear of it after `told` at the far end.
     pub(super) fn kill(&mut self, who: NodeId, told: Duration) {
+        self.log.push((self.now, "kill", who));
         self.relays.remove(&who);
         self.timers.remove(&who);
         let ends: Vec<(NodeId, NodeId)> = self.ways.keys().copied().collect();
@@ -380,10 +395,12 @@ impl Net {
 
     /// The node stops running and says nothing.
     pub(super) fn freeze(&mut self, who: NodeId) {
+        self.log.push((self.now, "freeze", who));
         self.frozen.insert(who);
     }
 
     pub(super) fn thaw(&mut self, who: NodeId) {
+        self.log.push((self.now, "thaw", who));
         self.frozen.remove(&who);
         let now = self.now;
         self.timers.insert(who, now);
@@ -542,21 +559,20 @@ impl Net {
     fn closed(&mut self, gone: NodeId, to: NodeId) {
         self.input(to, RelayInput::FeedDown { feed: from_parent(gone) });
         self.input(to, RelayInput::FeedDown { feed: to_child(gone) });
-        self.replace(to, gone);
+        self.replace(to, gone, StripeSet::first(16));
+        for ((_, _), parents) in self.standbys.iter_mut().filter(|((who, _), _)| *who == to) {
+            parents.retain(|parent| *parent != gone);
+        }
     }
 
-    /// Promotes the next standby of every stripe that `child` has from `parent`.
-    fn replace(&mut self, child: NodeId, parent: NodeId) {
-        let stripes: Vec<Stripe> = self
-            .standbys
-            .iter()
-            .filter(|((who, _), parents)| *who == child && parents.front() == Some(&parent))
-            .map(|((_, stripe), _)| *stripe)
-            .collect();
-        for stripe in stripes {
-            let parents = self.standbys.get_mut(&(child, stripe)).unwrap();
-            parents.pop_front();
-            if let Some(next) = parents.front().copied() {
+    /// Promotes the next standby of those stripes that `child` has from `parent`, which becomes the
+    /// last resort.
+    fn replace(&mut self, child: NodeId, parent: NodeId, stripes: StripeSet) {
+        for stripe in stripes.iter() {
+            let Some(parents) = self.standbys.get_mut(&(child, stripe)) else { continue };
+            if parents.front() == Some(&parent) {
+                parents.rotate_left(1);
+                let next = parents[0];
                 self.promote(child, next, stripe);
             }
         }
@@ -597,11 +613,20 @@ impl Net {
                     items.push((self.now, item));
                 }
                 RelayOutput::Progress(progress) => {
-                    let (parent, silent) = (progress.feed.peer, progress.silent_since.is_some());
+                    let parent = progress.feed.peer;
+                    let lost = if progress.silent_since.is_some() {
+                        StripeSet::first(16)
+                    } else {
+                        progress.shed
+                    };
                     self.progress.push((self.now, who, progress));
-                    if silent {
-                        self.replace(who, parent);
+                    if self.failover {
+                        self.replace(who, parent, lost);
                     }
+                }
+                RelayOutput::PromoteAsked { feed, stripe: _ } if self.grant_all => {
+                    let all = self.all();
+                    self.grant(who, feed.peer, all, StripeSet::EMPTY);
                 }
                 other => self.other.push((self.now, who, other)),
             }

@@ -1,6 +1,6 @@
 //! Sinks: where they start, what they skip, and that they are told.
 
-use super::harness::{Camera, Net, at, from_parent, ms, node, stream_id, to_child};
+use super::harness::{Camera, Net, at, from_parent, ms, node, stream_id};
 use crate::{
     media::{
         chunk::ChunkFlags,
@@ -120,7 +120,9 @@ fn a_live_reader_without_credit_goes_on_at_a_newer_keyframe() {
     net.input(node(1), RelayInput::Credit { sink: SinkId(1), bytes: 10_000_000 });
     net.run_until(at(7_000));
     let items = items(&net, 1, 1);
-    let Delivery::Skipped { cause, .. } = items[before + 1] else { panic!("{:?}", items[before + 1]) };
+    let Delivery::Skipped { cause, .. } = items[before + 1] else {
+        panic!("{:?}", items[before + 1])
+    };
     assert_eq!(cause, SkipCause::SlowReader);
     let Delivery::Chunk(next) = &items[before + 2] else { panic!() };
     assert!(next.header.flags.contains(ChunkFlags::KEYFRAME));
@@ -191,11 +193,8 @@ fn an_init_that_comes_after_its_chunks_holds_them_back() {
     net.promote(node(9), node(0), 0);
     let cert = super::harness::cert(100, 1, Bitrate::from_kbps(800));
     net.input(node(9), RelayInput::Epoch { stream: stream_id(), cert, feed: Some(feed) });
-    let frame = crate::media::relay::DownFrameMeta::Start {
-        stripe: 0,
-        from_stripe_seq: 0,
-        from_seq: 0,
-    };
+    let frame =
+        crate::media::relay::DownFrameMeta::Start { stripe: 0, from_stripe_seq: 0, from_seq: 0 };
     net.input(node(9), RelayInput::Frame { feed, frame });
     for chunk in net.camera.clone().shoot() {
         net.input(node(9), RelayInput::Chunk { feed, chunk });
@@ -270,6 +269,8 @@ fn a_pause_reaches_every_reader_and_nobody_calls_the_parent_silent() {
     net.input(node(0), RelayInput::Paused { stream: stream_id(), paused: false });
     net.resume_shooting();
     net.run_until(at(14_000));
+    net.shooting = false;
+    net.run_until(at(15_000));
     let items = items(&net, 2, 1);
     let marks: Vec<_> = items
         .iter()
@@ -277,7 +278,7 @@ fn a_pause_reaches_every_reader_and_nobody_calls_the_parent_silent() {
         .collect();
     assert_eq!(marks, [&Delivery::Paused, &Delivery::Resumed]);
     assert!(net.progress.iter().all(|(_, _, progress)| progress.silent_since.is_none()));
-    assert!(net.got(node(2), 1).len() > 550);
+    assert_eq!(net.got(node(2), 1), net.camera.cut);
 }
 
 #[test]
@@ -289,5 +290,4 @@ fn frames_are_never_torn_by_credit_or_by_a_loss() {
     let got = net.got(node(1), 1);
     let last = got.last().unwrap().header;
     assert_eq!(last.fragment + 1, last.fragments);
-    assert!(to_child(node(1)).peer == node(1));
 }

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 
 use super::harness::{Camera, Dice, Net, at, ms, node};
 use crate::{
-    ids::StripeSet,
     media::relay::{Delivery, Policy, RelayInput},
     units::Bitrate,
 };
@@ -16,6 +15,7 @@ fn schedule(seed: u64) -> Net {
     let mut dice = Dice(seed);
     let k = [1, 2, 4, 8, 16][dice.roll(5) as usize];
     let mut net = Net::new(Camera::new(100, k, Bitrate::from_kbps(800), 10 + dice.roll(60)), 9);
+    net.grant_all = true;
     for parent in 1..=4 {
         let delay = ms(1 + dice.roll(80));
         net.feed(node(parent), &[node(0)], delay);
@@ -57,6 +57,9 @@ fn schedule(seed: u64) -> Net {
                 let stripe = dice.roll(u64::from(k)) as u8;
                 let target = if gone.contains(&victim) { 0 } else { victim };
                 let turn = net.standbys.get_mut(&(node(9), stripe)).unwrap();
+                if !turn.contains(&node(target)) {
+                    return;
+                }
                 turn.retain(|parent| *parent != node(target));
                 turn.push_front(node(target));
                 net.promote(node(9), node(target), stripe);
@@ -91,14 +94,28 @@ fn check(seed: u64) {
             assert_eq!(relay.stats().offences, 0, "seed {seed}");
         }
     }
-    assert!(StripeSet::EMPTY.is_empty());
+}
+
+/// How many schedules: a quick run's share, or what `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let cases = if asked.cases == 256 { 40 } else { asked.cases };
+    ProptestConfig { cases, failure_persistence: None, ..asked }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_sink_gets_every_chunk_once_in_order_under_any_schedule(seed in any::<u64>()) {
+        check(seed);
+    }
+}
+
+/// Seeds that found something.
+#[test]
+fn schedules_that_once_lost_a_chunk_lose_none() {
+    for seed in [12_654_116_744_725_282_423, 14_928_654_756_497_157_841] {
         check(seed);
     }
 }

@@ -171,7 +171,7 @@ fn a_child_that_never_drains_is_stalled_within_six_seconds_and_costs_no_memory()
 fn what_is_due_for_one_child_at_once_comes_in_one_batch() {
     let mut net = Net::new(camera(4), 1);
     net.feed(node(1), &[node(0)], ms(10));
-    net.run_until(at(1_000));
+    net.run_until(at(990));
     let chunks = net.camera.shoot();
     let count = chunks.len();
     assert!(count > 3);

@@ -11,6 +11,7 @@ pub mod dto;
 pub mod error;
 mod events;
 mod guard;
+mod handle;
 mod healthz;
 pub mod listener;
 pub mod local;

@@ -3,6 +3,7 @@
 //! Owns everything between a player or encoder on this machine and the node. Does not own the node,
 //! REST (see `api`) or GStreamer. All of it is written against [`ports`].
 
+mod handle;
 pub mod http_flv;
 pub mod interest;
 pub mod local;

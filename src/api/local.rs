@@ -23,7 +23,7 @@ use crate::{
         ports::Streams,
         rtmp::{IngestKeys, KeyError, RtmpCounters, RtmpLimits, RtmpServer, session::APP},
     },
-    node::{error::NodeError, tasks::Tasks},
+    node::{NodeError, Tasks},
 };
 
 /// The task that serves HTTP.
@@ -35,6 +35,9 @@ const INTERESTS: &str = "interests";
 
 /// Until every local task has ended.
 const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// Panics when a test wants the task of this name to.
+pub type PanicPoint = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// Where the local servers are.
 #[derive(Clone, Debug)]
@@ -69,6 +72,7 @@ pub enum LocalError {
 pub struct Local {
     api: Api,
     tasks: Tasks,
+    panic_point: PanicPoint,
     rtmp_counters: Arc<RtmpCounters>,
 }
 
@@ -79,8 +83,8 @@ impl std::fmt::Debug for Local {
 }
 
 impl Local {
-    /// Starts the servers of the node behind `node` and `streams`. `panic_in` names the task that
-    /// a test wants to panic.
+    /// Starts the servers of the node behind `node` and `streams`. Each task calls `panic_point`
+    /// with its name first: a test's hook.
     ///
     /// # Errors
     /// [`LocalError`] when an address is taken or the token can't be kept.
@@ -88,13 +92,13 @@ impl Local {
         node: Arc<dyn NodePort>,
         streams: Arc<dyn Streams>,
         config: LocalConfig,
-        panic_in: Option<String>,
+        panic_point: PanicPoint,
     ) -> Result<Self, LocalError> {
         let token = token::load_or_create(&config.token_file)?;
         let listener = bind(config.api.0, config.api.1).await?;
         let rtmp = bind(config.rtmp.0, config.rtmp.1).await?;
         let (api_addr, rtmp_addr) = (listener.local_addr()?, rtmp.local_addr()?);
-        let tasks = Tasks::new(panic_in);
+        let tasks = Tasks::new(None);
         let keys = IngestKeys::default();
         let gate = Gate::new(api_addr, &token);
         let interests = Interests::new(streams);
@@ -104,7 +108,7 @@ impl Local {
         let stopping = tasks.child_token();
         let api = Api::new(node, interests.clone(), gate, publishing, api_url, stopping);
         let server = RtmpServer::new(rtmp, keys, RtmpLimits::default());
-        let local = Self { api, tasks, rtmp_counters: server.counters() };
+        let local = Self { api, tasks, panic_point, rtmp_counters: server.counters() };
         local.spawn(RTMP, server.run());
         local.spawn(INTERESTS, async move { interests.run().await });
         local.spawn_http(BoundedListener::new(listener));
@@ -112,9 +116,9 @@ impl Local {
     }
 
     fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let tasks = self.tasks.clone();
+        let (tasks, panic_point) = (self.tasks.clone(), self.panic_point.clone());
         self.tasks.spawn_vital(name, async move {
-            tasks.panic_point(name);
+            panic_point(name);
             tokio::select! {
                 () = work => {}
                 () = tasks.stopping() => {}
@@ -124,9 +128,9 @@ impl Local {
 
     fn spawn_http(&self, listener: BoundedListener) {
         let (router, tasks) = (router::router(self.api.clone()), self.tasks.clone());
-        let interests = self.api.interests.clone();
+        let (interests, panic_point) = (self.api.interests.clone(), self.panic_point.clone());
         self.tasks.spawn_vital(API, async move {
-            tasks.panic_point(API);
+            panic_point(API);
             let stop = tasks.child_token();
             let stopping = async move {
                 stop.cancelled().await;
@@ -168,18 +172,8 @@ impl Local {
     ///
     /// # Errors
     /// [`KeyError`] when too many keys are open; the stream is ended then.
-    pub async fn ingest_into(
-        &self,
-        name: &str,
-        stream: Box<dyn Published>,
-    ) -> Result<String, KeyError> {
-        match self.api.publishing.from_encoder(name, stream) {
-            Ok(url) => Ok(url),
-            Err((error, stream)) => {
-                stream.end().await;
-                Err(error)
-            }
-        }
+    pub fn ingest_into(&self, name: &str, stream: Box<dyn Published>) -> Result<String, KeyError> {
+        self.api.publishing.from_encoder(name, stream)
     }
 
     /// Lets `POST /streams` publish from `source` under `name`.

@@ -139,12 +139,15 @@ pub trait NodePort: Send + Sync + 'static {
     fn forget(&self, node: NodeId) -> BoxFuture<'_, Result<(), PortError>>;
 
     /// The limits that hold.
-    fn limits(&self) -> Limits;
+    ///
+    /// # Errors
+    /// [`PortError::Gone`].
+    fn limits(&self) -> BoxFuture<'_, Result<Limits, PortError>>;
 
     /// Changes the limits.
     ///
     /// # Errors
-    /// [`PortError::Gone`].
+    /// [`PortError::Invalid`] for a limit that can't be changed while running.
     fn set_limits(&self, limits: Limits) -> BoxFuture<'_, Result<(), PortError>>;
 
     /// Events from here on, as JSON objects with an `event` field. A reader that falls behind gets

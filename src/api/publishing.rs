@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::port::Published;
 use crate::{
     edge::rtmp::{FinishCause, IngestFeed, IngestKeys, KeyError, RtmpEvent},
-    node::tasks::Tasks,
+    node::Tasks,
 };
 
 /// Until an ended stream has told everybody.
@@ -83,18 +83,21 @@ impl Publishing {
     }
 
     /// Opens a key for `stream` and fills it from whatever encoder comes with it; the URL for the
-    /// encoder.
+    /// encoder. Without a key the stream is ended.
     pub(super) fn from_encoder(
         &self,
         name: &str,
         mut stream: Box<dyn Published>,
-    ) -> Result<String, (KeyError, Box<dyn Published>)> {
+    ) -> Result<String, KeyError> {
+        let id = stream.id();
         let mut feed = match self.keys.open() {
             Ok(feed) => feed,
-            Err(error) => return Err((error, stream)),
+            Err(error) => {
+                self.spawn(INGEST, id, stream.end());
+                return Err(error);
+            }
         };
         let url = format!("{}/{}", self.rtmp_url, feed.key());
-        let id = stream.id();
         let stop = self.enter(name, &*stream, Some(url.clone()));
         let stopping = self.tasks.child_token();
         let task = async move {

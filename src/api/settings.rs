@@ -9,15 +9,15 @@ use super::{
     state::Api,
 };
 
-pub(super) async fn show(State(api): State<Api>) -> Json<SettingsDto> {
-    Json(api.node.limits().into())
+pub(super) async fn show(State(api): State<Api>) -> Result<Json<SettingsDto>, Problem> {
+    Ok(Json(api.node.limits().await?.into()))
 }
 
 pub(super) async fn change(
     State(api): State<Api>,
     Body(patch): Body<SettingsPatch>,
 ) -> Result<Json<SettingsDto>, Problem> {
-    let limits = patch.apply(api.node.limits());
+    let limits = patch.apply(api.node.limits().await?);
     api.node.set_limits(limits).await?;
     Ok(Json(limits.into()))
 }

@@ -24,7 +24,7 @@ use crate::{
         interest::{Interests, Pin},
         local::Gate,
     },
-    node::link::StreamLink,
+    node::StreamLink,
 };
 
 /// Readers of `GET /events` at the same time.

@@ -49,10 +49,7 @@ pub(super) async fn create(
     match source {
         Some(source) => api.publishing.from_source(name.as_str(), stream, &*source),
         None => {
-            if let Err((error, stream)) = api.publishing.from_encoder(name.as_str(), stream) {
-                stream.end().await;
-                return Err(error.into());
-            }
+            api.publishing.from_encoder(name.as_str(), stream)?;
         }
     }
     let location = [(header::LOCATION, format!("/api/v1/streams/{id}"))];

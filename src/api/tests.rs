@@ -212,8 +212,8 @@ impl NodePort for FakeNode {
         Box::pin(async { Ok(()) })
     }
 
-    fn limits(&self) -> Limits {
-        *self.limits.lock().unwrap()
+    fn limits(&self) -> BoxFuture<'_, Result<Limits, PortError>> {
+        Box::pin(async move { Ok(*self.limits.lock().unwrap()) })
     }
 
     fn set_limits(&self, limits: Limits) -> BoxFuture<'_, Result<(), PortError>> {
@@ -265,7 +265,8 @@ async fn server() -> Server {
     let node = FakeNode { done: done.clone(), limits: Mutex::default() };
     let streams = Arc::new(FakeStreams::default());
     let token_file = config.token_file.clone();
-    let local = Local::start_on(Arc::new(node), streams.clone(), config, None).await.unwrap();
+    let local =
+        Local::start_on(Arc::new(node), streams.clone(), config, Arc::new(|_| {})).await.unwrap();
     let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
     Server { local, token, token_file, streams, done }
 }
@@ -554,8 +555,8 @@ async fn a_task_that_panics_is_named_and_a_stop_is_no_failure() {
         let streams = Arc::new(FakeStreams::default());
         let config = config();
         let file = config.token_file.clone();
-        let panic_in = Some(task.to_owned());
-        let local = Local::start_on(Arc::new(node), streams, config, panic_in).await.unwrap();
+        let hook = Arc::new(move |name: &'static str| assert_ne!(name, task, "injected"));
+        let local = Local::start_on(Arc::new(node), streams, config, hook).await.unwrap();
         let error = timeout(SOON, local.failed()).await.unwrap();
         std::fs::remove_file(file).unwrap();
         assert!(matches!(error, LocalError::Task(_)));

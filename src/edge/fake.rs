@@ -14,6 +14,7 @@ use super::ports::{Keep, MediaItem, MediaSource, OpenError, Streams};
 #[derive(Default)]
 pub(crate) struct FakeStreams {
     unknown: bool,
+    greeting: Option<MediaItem>,
     opened: Mutex<Vec<(StreamId, Keep)>>,
     stopped: Mutex<Vec<StreamId>>,
     newest: Mutex<Option<mpsc::Sender<MediaItem>>>,
@@ -23,6 +24,11 @@ impl FakeStreams {
     /// One that knows no stream.
     pub(crate) fn unknown() -> Self {
         Self { unknown: true, ..Self::default() }
+    }
+
+    /// One whose streams begin with `item`.
+    pub(crate) fn greeting(item: MediaItem) -> Self {
+        Self { greeting: Some(item), ..Self::default() }
     }
 
     pub(crate) fn opened(&self) -> Vec<(StreamId, Keep)> {
@@ -59,6 +65,9 @@ impl Streams for FakeStreams {
             }
             self.opened.lock().unwrap().push((id, keep));
             let (sender, receiver) = mpsc::channel(4);
+            if let Some(item) = &self.greeting {
+                sender.try_send(item.clone()).unwrap();
+            }
             *self.newest.lock().unwrap() = Some(sender);
             Ok(Box::new(FakeSource(receiver)) as Box<dyn MediaSource>)
         })

@@ -4,6 +4,8 @@
 //! leaving (see `interest`). The URL holds for the stream's whole life: the response goes on through
 //! failover and source restarts, and ends when the stream does.
 
+use std::time::Duration;
+
 use astral_core::ids::StreamId;
 use axum::{
     Router,
@@ -14,7 +16,8 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
+use tokio::time::timeout;
 
 use super::{
     interest::{Interests, ReadError, Reader},
@@ -22,6 +25,10 @@ use super::{
     ports::{Keep, MediaItem, MediaSource, OpenError},
     splice::{Clock, Splicer},
 };
+
+/// Until the first media of a stream that is being joined; then the player is told to come back
+/// rather than left waiting: joining takes a second or two when somebody can serve.
+const FIRST_MEDIA_MAX: Duration = Duration::from_secs(10);
 
 /// The route, to be merged into the node's local HTTP server.
 pub fn router(interests: Interests, gate: Gate) -> Router {
@@ -49,12 +56,20 @@ enum LiveError {
     Page,
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error("the stream is over")]
+    Over,
+    #[error(
+        "nothing came from this stream for {}s: nobody announces it, nobody can serve it, or its \
+         source is silent", FIRST_MEDIA_MAX.as_secs()
+    )]
+    Silent,
 }
 
 impl IntoResponse for LiveError {
     fn into_response(self) -> Response {
         let (status, retry_ms) = match &self {
-            Self::Path(_) => (StatusCode::NOT_FOUND, None),
+            Self::Path(_) | Self::Over => (StatusCode::NOT_FOUND, None),
+            Self::Silent => (StatusCode::SERVICE_UNAVAILABLE, Some(1_000)),
             Self::Page => (StatusCode::FORBIDDEN, None),
             Self::Read(ReadError::TooMany) => (StatusCode::SERVICE_UNAVAILABLE, Some(5_000)),
             Self::Read(ReadError::Open(error)) => match error {
@@ -112,26 +127,46 @@ async fn live(
     if method == Method::HEAD {
         return Ok(kind.into_response());
     }
-    let reader = live.interests.read(id, Keep::Live).await?;
-    Ok((kind, body(reader)).into_response())
+    let mut output = Output {
+        reader: live.interests.read(id, Keep::Live).await?,
+        splicer: Splicer::new(Clock::Zero),
+    };
+    let first = timeout(FIRST_MEDIA_MAX, output.next()).await;
+    let first = first.map_err(|_| LiveError::Silent)?.ok_or(LiveError::Over)?;
+    Ok((kind, output.into_body(first)).into_response())
 }
 
-/// The response body: pulled by the player's socket, so that a slow player slows nobody and the
-/// node skips for it.
-fn body(reader: Reader) -> Body {
-    let state = (reader, Splicer::new(Clock::Zero));
-    Body::from_stream(stream::unfold(state, |(mut reader, mut splicer)| async move {
+/// What one player gets.
+struct Output {
+    reader: Reader,
+    splicer: Splicer,
+}
+
+impl Output {
+    /// The next bytes; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let item = reader.next().await?;
+            let item = self.reader.next().await?;
             if matches!(item, MediaItem::Ended { .. }) {
                 return None;
             }
-            let bytes = splicer.take(&item);
+            let bytes = self.splicer.take(&item);
             if !bytes.is_empty() {
-                return Some((Ok::<Bytes, std::io::Error>(bytes), (reader, splicer)));
+                return Some(bytes);
             }
         }
-    }))
+    }
+
+    /// The response body: pulled by the player's socket, so that a slow player slows nobody and
+    /// the node skips for it.
+    fn into_body(self, first: Bytes) -> Body {
+        let rest = stream::unfold(self, |mut output| async move {
+            let bytes = output.next().await?;
+            Some((bytes, output))
+        });
+        let all = stream::once(async { first }).chain(rest);
+        Body::from_stream(all.map(Ok::<Bytes, std::convert::Infallible>))
+    }
 }
 
 #[cfg(test)]

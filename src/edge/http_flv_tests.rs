@@ -22,6 +22,10 @@ struct Server {
     _tasks: JoinSet<()>,
 }
 
+fn begun() -> FakeStreams {
+    FakeStreams::greeting(flv(init()))
+}
+
 async fn server(streams: FakeStreams) -> Server {
     let streams = Arc::new(streams);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -65,13 +69,12 @@ fn flv(bytes: Vec<u8>) -> MediaItem {
 
 #[tokio::test]
 async fn a_player_gets_one_flv_stream_through_loss_and_restart_of_the_source() {
-    let server = server(FakeStreams::default()).await;
+    let server = server(begun()).await;
     let (head, mut socket) = server.ask("GET", &path(), "Connection: close\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("video/x-flv"), "{head}");
     assert_eq!(server.streams.opened(), [(ID, Keep::Live)]);
     let source = server.streams.newest();
     for item in [
-        flv(init()),
         flv(frame(0)),
         MediaItem::SourceLost,
         MediaItem::SourceBack,
@@ -104,10 +107,9 @@ async fn a_player_gets_one_flv_stream_through_loss_and_restart_of_the_source() {
 
 #[tokio::test]
 async fn a_player_that_leaves_gives_the_stream_up() {
-    let server = server(FakeStreams::default()).await;
+    let server = server(begun()).await;
     let (_, socket) = server.ask("GET", &path(), "").await;
     let source = server.streams.newest();
-    source.send(flv(init())).await.unwrap();
     assert_eq!(server.interests.readers(ID), 1);
     drop(socket);
     // The closed channel is how the fake sees its reader go.
@@ -123,7 +125,7 @@ async fn a_player_that_leaves_gives_the_stream_up() {
 
 #[tokio::test]
 async fn web_pages_need_our_origin_and_the_token() {
-    let server = server(FakeStreams::default()).await;
+    let server = server(begun()).await;
     let token = "Authorization: Bearer s3cret\r\n";
     let ours = format!("Origin: http://{}\r\n", server.addr);
     for (headers, passes) in [
@@ -156,9 +158,20 @@ async fn what_is_no_stream_is_said_as_a_problem() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_brings_nothing_is_said_to_be_silent_and_one_that_is_over_to_be_over() {
+    let silent = server(FakeStreams::default()).await;
+    let (head, _socket) = silent.ask("GET", &path(), "").await;
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after: 1"), "{head}");
+    assert_eq!(silent.interests.readers(ID), 0);
+    let over = server(FakeStreams::greeting(MediaItem::Ended { reason: "ended".into() })).await;
+    let (head, _socket) = over.ask("GET", &path(), "").await;
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+}
+
 #[tokio::test]
 async fn asking_for_headers_only_joins_nothing() {
-    let server = server(FakeStreams::default()).await;
+    let server = server(begun()).await;
     let (head, _socket) = server.ask("HEAD", &path(), "").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(server.streams.opened().is_empty());

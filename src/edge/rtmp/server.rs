@@ -229,6 +229,7 @@ impl Connection {
     async fn serve(&mut self, keys: &IngestKeys) -> End {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut setup = std::pin::pin!(tokio::time::sleep(self.limits.setup_max));
+        let mut was_publishing = false;
         loop {
             if let Some(end) = self.advance(keys).await {
                 return end;
@@ -236,6 +237,11 @@ impl Connection {
             buffer.clear();
             buffer.reserve(READ_BYTES);
             let publishing = self.session.is_publishing();
+            if was_publishing && !publishing {
+                // Time to publish again, or to read that the stream is finished and leave.
+                setup.set(tokio::time::sleep(self.limits.setup_max));
+            }
+            was_publishing = publishing;
             let stopped = async {
                 match &self.claim {
                     Some(claim) => claim.stopped().await,

@@ -1,0 +1,197 @@
+//! The API's port, on a real node.
+//!
+//! Owns nothing but translation between [`NodePort`] and [`Handle`], and the start of [`Local`] on
+//! one. The only file of the API that knows the node's types.
+
+use std::{sync::Arc, time::Duration};
+
+use astral_core::{
+    ids::{NodeId, StreamId},
+    overlay::TicketId,
+};
+use bytes::Bytes;
+use futures::{future::BoxFuture, stream::BoxStream};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{
+    local::{Local, LocalConfig, LocalError},
+    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published},
+};
+use crate::{
+    edge::{ports::IngestError, rtmp::KeyError},
+    node::{self, Handle, NodeGone, NodeSnapshot, PublishError, PublishSpec, Publisher},
+};
+
+/// The node's limits can be moved and not lifted: this many copies are as good as no limit.
+const NO_LIMIT: u32 = u32::MAX;
+
+impl Local {
+    /// Starts the local servers of a node.
+    ///
+    /// # Errors
+    /// [`LocalError`] when an address is taken or the token can't be kept.
+    pub async fn start(handle: Handle, config: LocalConfig) -> Result<Self, LocalError> {
+        let hook = handle.clone();
+        let panic_point = Arc::new(move |task: &'static str| hook.panic_point(task));
+        Self::start_on(Arc::new(handle.clone()), Arc::new(handle), config, panic_point).await
+    }
+
+    /// Opens a stream key for `publisher` and fills it from the encoder that comes with the key;
+    /// the URL for that encoder, key included.
+    ///
+    /// # Errors
+    /// [`KeyError`] when too many keys are open; the stream is ended then.
+    pub fn ingest(&self, publisher: Publisher) -> Result<String, KeyError> {
+        let name = publisher.link().name.to_string();
+        self.ingest_into(&name, Box::new(publisher))
+    }
+}
+
+impl From<NodeGone> for PortError {
+    fn from(_gone: NodeGone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<PublishError> for PortError {
+    fn from(error: PublishError) -> Self {
+        let message = error.to_string();
+        match error {
+            PublishError::AlreadyPublished { .. } => Self::Conflict { message },
+            PublishError::Name(_)
+            | PublishError::Stripes { .. }
+            | PublishError::Announcement { .. } => Self::Invalid { message },
+            PublishError::Epoch { .. } => Self::Failed { message },
+            PublishError::Gone(gone) => gone.into(),
+        }
+    }
+}
+
+impl From<NodeSnapshot> for NodeState {
+    fn from(now: NodeSnapshot) -> Self {
+        let flows = now.streams.into_iter().map(|(id, status)| {
+            let flow = Flow {
+                k: status.stats.k.unwrap_or_default(),
+                rate: status.stats.rate.unwrap_or_default(),
+                bytes: status.bytes,
+                delay: status.stats.delay_ms.map(Duration::from_millis),
+                children: status.children,
+            };
+            (id, flow)
+        });
+        Self {
+            flows: flows.collect(),
+            overlay: now.overlay,
+            uptime: now.uptime,
+            sent_bytes: now.sent_bytes,
+            sent_media_bytes: now.sent_media_bytes,
+            received_bytes: now.received_bytes,
+        }
+    }
+}
+
+impl Published for Publisher {
+    fn id(&self) -> StreamId {
+        Self::id(self)
+    }
+
+    fn link(&self) -> String {
+        Self::link(self).to_string()
+    }
+
+    fn push_flv<'a>(&'a mut self, flv: Bytes) -> BoxFuture<'a, Result<(), IngestError>> {
+        Box::pin(async move { self.push(flv).await.map_err(IngestError::from) })
+    }
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { Self::end(*self).await })
+    }
+}
+
+impl NodePort for Handle {
+    fn peer_id(&self) -> String {
+        self.peer_id_text()
+    }
+
+    fn listen_addrs(&self) -> Vec<String> {
+        Self::listen_addrs(self).iter().map(ToString::to_string).collect()
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<NodeState, PortError>> {
+        Box::pin(async move { Ok(self.snapshot().await?.into()) })
+    }
+
+    fn publish(
+        &self,
+        request: PublishRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn Published>, PortError>> {
+        let PublishRequest { name, title, description, tags, stripes } = request;
+        let spec = PublishSpec { name, title, description, tags, k: stripes, rate: None };
+        Box::pin(async move {
+            let publisher = Self::publish(self, spec).await?;
+            Ok(Box::new(publisher) as Box<dyn Published>)
+        })
+    }
+
+    fn seed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(Self::seed(self, &id.into()).await?) })
+    }
+
+    fn unseed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
+        // The node has no narrower way: local players of the stream end as well.
+        Box::pin(async move { Ok(self.stop(id).await?) })
+    }
+
+    fn revoke(&self, ticket: TicketId) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(Self::revoke(self, ticket).await?) })
+    }
+
+    fn forget(&self, node: NodeId) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(Self::forget(self, node).await?) })
+    }
+
+    fn limits(&self) -> BoxFuture<'_, Result<Limits, PortError>> {
+        Box::pin(async move {
+            let now = self.snapshot().await?;
+            let limited = |copies: Option<u32>| copies.filter(|copies| *copies != NO_LIMIT);
+            Ok(Limits {
+                uplink: now.relay.ceiling,
+                max_copies: limited(now.overlay.capacity.max_copies),
+                max_total_copies: limited(now.overlay.capacity.max_total_copies),
+            })
+        })
+    }
+
+    fn set_limits(&self, limits: Limits) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move {
+            let before = NodePort::limits(self).await?;
+            if before.uplink.is_some() && limits.uplink.is_none() {
+                let message = "a running node's uplink limit can be moved and not lifted: set a \
+                               high one, or start the node without --uplink";
+                return Err(PortError::Invalid { message: message.to_owned() });
+            }
+            let moved = |old: Option<u32>, new: Option<u32>| match (old, new) {
+                (Some(_), None) => Some(NO_LIMIT),
+                (_, new) => new,
+            };
+            let limits = node::Limits {
+                uplink: limits.uplink,
+                max_copies: moved(before.max_copies, limits.max_copies),
+                max_total_copies: moved(before.max_total_copies, limits.max_total_copies),
+            };
+            Ok(Self::set_limits(self, limits).await?)
+        })
+    }
+
+    fn events(&self) -> BoxStream<'static, Value> {
+        Box::pin(futures::stream::unfold(Self::events(self), |mut events| async move {
+            let event = match events.recv().await {
+                Ok(event) => serde_json::to_value(&event).unwrap_or_default(),
+                Err(RecvError::Lagged(count)) => json!({"event": "events_missed", "count": count}),
+                Err(RecvError::Closed) => return None,
+            };
+            Some((event, events))
+        }))
+    }
+}

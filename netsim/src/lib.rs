@@ -1,1 +1,24 @@
-//! x
+//! The simulator: the production machines of `astral-core`, unchanged, in virtual time.
+//!
+//! Owns the engine ([`queue`], [`random`], [`trace`]), the model of links and services, the driver
+//! that wires the two machines of a node ([`node`]), workloads, faults, checkers and figures. Does
+//! not own a single rule of the protocol: those are the core's, and what holds here holds for them.
+//!
+//! **The same scenario and seed give the same run: event for event, in debug and release.** So
+//! there are no clocks, no hash iteration and no generator with a state; one thread per run.
+
+pub mod geography;
+pub mod node;
+pub mod packet;
+pub mod payload;
+pub mod player;
+pub mod queue;
+pub mod random;
+pub mod run;
+pub mod scenario;
+pub mod source;
+pub mod summary;
+pub mod tally;
+pub mod trace;
+pub mod uplink;
+pub mod world;

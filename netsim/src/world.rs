@@ -1,0 +1,403 @@
+//! A simulated network: nodes, links between them, time.
+//!
+//! Owns the event loop and who gets which event. The parts: `cast` (who is there), `net` (links and
+//! messages), `services` (Kademlia and gossip), `faults`, `checks` (invariants). Does not own what a
+//! node does.
+//!
+//! **One event is handled completely before the next**, and each changes one node; what that wants of
+//! others becomes events. Among events of the same microsecond the one pushed first comes first.
+
+mod cast;
+mod checks;
+mod event;
+mod faults;
+mod net;
+mod services;
+
+use std::collections::BTreeMap;
+
+use astral_core::{
+    ids::NodeId,
+    media::{
+        chunk::Payload,
+        relay::RelayInput,
+    },
+    overlay::{Contact, Input},
+};
+
+pub use self::{
+    cast::Kind,
+    checks::{LeakedTicket, Violation},
+};
+use self::{
+    cast::{Slot, State},
+    checks::Checks,
+    event::Event,
+    faults::Partition,
+    net::Link,
+};
+use crate::{
+    node::{Cx, Effect, SimNode},
+    packet::Packet,
+    player::Player,
+    queue::Queue,
+    random::Dice,
+    scenario::{Scenario, duration, seconds},
+    source::{Made, SimSource},
+    summary::{Outcome, Summary},
+    tally::{CutLog, Tally},
+    trace::Trace,
+};
+
+/// The driver gives a request up after this, in microseconds; the overlay has deadlines of its own.
+const REQUEST_TIMEOUT_US: u64 = 5_000_000;
+/// The driver gives a greeting up after this, in microseconds.
+const GREETING_TIMEOUT_US: u64 = 3_000_000;
+const SECOND_US: u64 = 1_000_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    scenario: Scenario,
+    seed: u64,
+    dice: Dice,
+    queue: Queue<Event>,
+    events: u64,
+    nodes: Vec<Slot>,
+    links: BTreeMap<(u32, u32), Link>,
+    link_lives: u64,
+    feed_lives: u64,
+    source: SimSource,
+    cuts: CutLog,
+    /// Bytes of media cut so far.
+    cut_bytes: u64,
+    /// Supernodes that serve Kademlia, and when those that died did.
+    servers: BTreeMap<u32, Option<u64>>,
+    partitions: Vec<Partition>,
+    /// Viewers that were ever created.
+    viewers: u32,
+    trace: Trace,
+    tally: Tally,
+    /// Players of nodes that are gone.
+    retired: Vec<Outcome>,
+    checks: Checks,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    /// The world of a scenario at time 0.
+    #[must_use]
+    pub fn new(scenario: Scenario, seed: u64) -> Self {
+        let dice = Dice::new(seed);
+        let key = dice.bytes(crate::random::Purpose::Identity, u64::MAX, 0);
+        let source = SimSource::new(astral_core::ids::SourceKey(key), 1, scenario.stream.clone());
+        let mut world = Self {
+            scenario,
+            seed,
+            dice,
+            queue: Queue::new(),
+            events: 0,
+            nodes: Vec::new(),
+            links: BTreeMap::new(),
+            link_lives: 0,
+            feed_lives: 0,
+            source,
+            cuts: CutLog::default(),
+            cut_bytes: 0,
+            servers: BTreeMap::new(),
+            partitions: Vec::new(),
+            viewers: 0,
+            trace: Trace::new(),
+            tally: Tally::default(),
+            retired: Vec::new(),
+            checks: Checks::default(),
+            effects: Vec::new(),
+        };
+        world.cast();
+        world
+    }
+
+    /// Runs to the end; `progress` hears of every simulated second.
+    #[must_use]
+    pub fn run(mut self, mut progress: impl FnMut(&Progress)) -> Summary {
+        let end = self.end();
+        while let Some((at, event)) = self.queue.pop() {
+            if at > end {
+                break;
+            }
+            self.events += 1;
+            if matches!(event, Event::Second) {
+                progress(&self.progress(end));
+            }
+            self.handle(event);
+        }
+        self.last_checks();
+        self.into_summary()
+    }
+
+    /// End of joins, sessions and faults, in microseconds.
+    fn quiet_from(&self) -> u64 {
+        seconds(self.scenario.duration_s)
+    }
+
+    fn end(&self) -> u64 {
+        self.quiet_from() + seconds(self.scenario.settle_s)
+    }
+
+    const fn now(&self) -> u64 {
+        self.queue.now()
+    }
+
+    fn handle(&mut self, event: Event) {
+        if let Some(node) = event.target()
+            && let Some(slot) = self.nodes.get_mut(node as usize)
+            && slot.state == State::Frozen
+        {
+            slot.held.push(event);
+            return;
+        }
+        match event {
+            Event::Start(node) => self.start(node),
+            Event::Watch(node) => self.watch(node),
+            Event::Depart(node) => self.depart(node),
+            Event::Publish => self.publish(),
+            Event::Frame => self.frame(),
+            Event::Wake(node) => self.wake(node),
+            Event::Arrive(message) => self.arrive(message),
+            Event::Deliver(message) => self.deliver(*message),
+            Event::Drain { from, to, lane } => self.drain_pipe(from, to, lane),
+            Event::DialDone { from, to } => self.dial_done(from, to),
+            Event::DialFailed { node, peer } => {
+                self.with_node(node, |node, cx| node.dial_failed(peer, cx));
+            }
+            Event::Identified { node, peer, life } => self.identified(node, peer, life),
+            Event::LinkDown { node, peer, life, last } => self.link_down(node, peer, life, last),
+            Event::LinkTimeout { a, b, life } => self.link_timeout(a, b, life),
+            Event::RequestTimeout { node, id } => {
+                self.with_node(node, |node, cx| node.request_timeout(id, cx));
+            }
+            Event::GreetingTimeout { node, feed, life } => {
+                self.with_node(node, |node, cx| node.greeting_timeout(*feed, life, cx));
+            }
+            Event::LookupDone { node, id, key } => self.lookup_done(node, id, key),
+            Event::Gossip { to, from, announcement } => {
+                let from = self.nodes[from as usize].id;
+                self.with_node(to, |node, cx| {
+                    let id = 0;
+                    node.overlay_input(Input::Gossip { id, from, announcement }, cx);
+                });
+            }
+            Event::Fault(number) => self.fault(number),
+            Event::Thaw(node) => self.thaw(node),
+            Event::Heal(number) => self.heal(number),
+            Event::Second => self.second(),
+        }
+    }
+
+    /// Lets one node act, then does what it wants and sees to it that it wakes in time.
+    fn with_node(&mut self, index: u32, act: impl FnOnce(&mut SimNode, &mut Cx<'_>)) {
+        let now = self.now();
+        let Self { nodes, trace, tally, cuts, effects, feed_lives, .. } = self;
+        let Some(slot) = nodes.get_mut(index as usize) else { return };
+        let Some(node) = slot.node.as_deref_mut() else { return };
+        act(node, &mut Cx { now, cuts, trace, tally, effects, lives: feed_lives });
+        let wake_at = node.wake_at().map_or(u64::MAX, |at| at.max(now));
+        if wake_at < slot.armed_at {
+            slot.armed_at = wake_at;
+            self.queue.push(wake_at, Event::Wake(index));
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.carry_out(index, effect);
+        }
+        // The allocation goes back: this is the innermost loop.
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, from: u32, effect: Effect) {
+        let now = self.now();
+        match effect {
+            Effect::Send { to, packet } => {
+                if let Some(to) = self.index_of(&to) {
+                    self.send(from, to, packet);
+                }
+            }
+            Effect::Dial { contact } => self.dial(from, &contact),
+            Effect::Disconnect { node } => {
+                if let Some(to) = self.index_of(&node) {
+                    self.close_link(from, to);
+                }
+            }
+            Effect::Lookup { id, key } => self.look_up(from, id, key),
+            Effect::Role(role) => self.set_role(from, role),
+            Effect::Gossip(announcement) => self.gossip(from, &announcement),
+            Effect::RequestSent(id) => {
+                let event = Event::RequestTimeout { node: from, id };
+                self.queue.push(now + REQUEST_TIMEOUT_US, event);
+            }
+            Effect::Greeted(feed, life) => {
+                let event = Event::GreetingTimeout { node: from, feed: Box::new(feed), life };
+                self.queue.push(now + GREETING_TIMEOUT_US, event);
+            }
+            Effect::Left => self.leave_for_good(from, false),
+            Effect::Violation(what) => self.violated(Some(from), what),
+        }
+    }
+
+    fn wake(&mut self, index: u32) {
+        let now = self.now();
+        let Some(slot) = self.nodes.get_mut(index as usize) else { return };
+        if slot.armed_at == now {
+            slot.armed_at = u64::MAX;
+            self.with_node(index, SimNode::wake);
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = self.now();
+        let Self { nodes, trace, tally, cuts, effects, feed_lives, source, .. } = self;
+        if let Some(node) = nodes.first_mut().and_then(|slot| slot.node.as_deref_mut()) {
+            let mut cx = Cx { now, cuts, trace, tally, effects, lives: feed_lives };
+            node.publish(source, &mut cx);
+        }
+        self.with_node(0, |_, _| {});
+        self.queue.push(now, Event::Frame);
+    }
+
+    /// The source encodes one frame.
+    fn frame(&mut self) {
+        if self.nodes.first().is_none_or(|slot| slot.node.is_none()) {
+            return;
+        }
+        let stream = self.source.id();
+        for made in self.source.frame() {
+            let input = match made {
+                Made::Init(init) => RelayInput::Init { stream, init },
+                Made::Chunk(chunk) => {
+                    self.cuts.cut(self.queue.now());
+                    self.cut_bytes += u64::from(chunk.header().payload_len);
+                    RelayInput::LocalChunk { stream, chunk }
+                }
+            };
+            self.with_node(0, |node, cx| node.relay_input(input, cx));
+        }
+        let interval = u64::try_from(self.source.interval().as_micros()).unwrap_or(u64::MAX);
+        self.queue.push(self.now() + interval, Event::Frame);
+    }
+
+    fn watch(&mut self, index: u32) {
+        let stream = self.source.id();
+        let (policy, lag) = self.policy();
+        let now = self.now();
+        self.with_node(index, |node, cx| {
+            node.watch(Player::new(stream, policy, now), lag, cx);
+        });
+        self.plan_departure(index);
+    }
+
+    fn second(&mut self) {
+        self.check_second();
+        let next = self.now() + SECOND_US;
+        if next <= self.end() {
+            self.queue.push(next, Event::Second);
+        }
+    }
+
+    fn index_of(&self, id: &NodeId) -> Option<u32> {
+        let (_, last) = id.0.split_last_chunk::<4>()?;
+        let index = u32::from_be_bytes(*last);
+        self.nodes.get(index as usize).filter(|slot| slot.id == *id).map(|_| index)
+    }
+
+    fn contact(&self, index: u32) -> Contact {
+        self.nodes[index as usize].contact.clone()
+    }
+
+    fn progress(&self, end: u64) -> Progress {
+        let up = self.nodes.iter().filter(|slot| slot.node.is_some()).count();
+        Progress { now: self.now(), end, nodes: up, events: self.events, waiting: self.queue.len() }
+    }
+
+    fn into_summary(mut self) -> Summary {
+        let now = self.now().min(self.end());
+        for index in 0..self.nodes.len() {
+            self.retire(u32::try_from(index).unwrap_or(u32::MAX), now, true);
+        }
+        let viewer_payload = self.checks.viewer_payload(&self.nodes);
+        Summary::new(crate::summary::Parts {
+            scenario: self.scenario,
+            seed: self.seed,
+            events: self.events,
+            trace_hash: self.trace.finish(),
+            outcomes: self.retired,
+            tally: self.tally,
+            cut_bytes: self.cut_bytes,
+            viewer_payload,
+            checks: self.checks.into_report(),
+        })
+    }
+
+    /// Keeps a viewer's figures when its node is gone, or at the end.
+    fn retire(&mut self, index: u32, now: u64, stayed: bool) {
+        let Some(slot) = self.nodes.get_mut(index as usize) else { return };
+        let Some(node) = slot.node.as_deref_mut() else { return };
+        if let Some(mut player) = node.player.take() {
+            if !stayed {
+                player.end(now);
+            }
+            let continuity = player.continuity(now, &self.cuts);
+            self.retired.push(Outcome {
+                node: index,
+                stayed,
+                played: player.playing_at.is_some(),
+                asked_at: player.asked_at,
+                continuity,
+                delivered: player.delivered,
+                skips: player.skips,
+                skipped: player.skipped,
+            });
+        }
+    }
+
+    /// Counts bytes of a packet that no feed counted.
+    fn count_message(&mut self, packet: &Packet, bytes: usize) {
+        match packet {
+            Packet::Down { .. } | Packet::Up { .. } => {}
+            Packet::Hello { .. } | Packet::HelloAck { .. } | Packet::FeedClosed { .. } => {
+                self.tally.bytes.feed_control += bytes as u64;
+            }
+            Packet::Request { .. } | Packet::Response { .. } => {
+                self.tally.bytes.messages += bytes as u64;
+            }
+        }
+    }
+
+    fn policy(&self) -> (astral_core::media::relay::Policy, std::time::Duration) {
+        use crate::scenario::PolicyChoice;
+        use astral_core::media::relay::Policy;
+        let lag = std::time::Duration::from_millis(self.scenario.viewers.lag_ms);
+        match self.scenario.viewers.policy {
+            PolicyChoice::KeepAll => (Policy::KeepAll, lag),
+            PolicyChoice::Live => (Policy::Live { lag }, lag),
+        }
+    }
+
+    fn buffer(&self) -> std::time::Duration {
+        duration(self.scenario.network.buffer_ms as f64 / 1e3)
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Simulated time, in microseconds.
+    pub now: u64,
+    /// When it ends.
+    pub end: u64,
+    /// Nodes that run.
+    pub nodes: usize,
+    /// Events handled.
+    pub events: u64,
+    /// Events that wait.
+    pub waiting: usize,
+}

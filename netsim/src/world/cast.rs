@@ -1,0 +1,337 @@
+//! Who is there: the source, the supernodes, the viewers; when they come and go.
+//!
+//! Owns the slots of nodes and what a node is made of. Node 0 is the source, then come the
+//! supernodes, then the viewers in the order in which they join.
+
+use astral_core::{
+    ids::NodeId,
+    overlay::{Addr, Contact, OverlayConfig, RoleChoice, path_hash},
+    units::Bitrate,
+};
+
+use super::{World, event::Event};
+use crate::{
+    geography::Place,
+    node::{SimNode, Setup},
+    random::Purpose,
+    scenario::{Class, JoinLaw, SessionLaw, seconds},
+    uplink::{Downlink, Uplink},
+};
+
+/// Unix time of the start of every run; any fixed moment would do.
+const UNIX_START: u64 = 1_800_000_000;
+/// The source starts and publishes at these moments, in microseconds.
+const SOURCE_START_US: u64 = 500_000;
+const PUBLISH_US: u64 = 1_500_000;
+/// Supernodes start so long after each other, in microseconds.
+const SUPERNODE_GAP_US: u64 = 50_000;
+/// Uplink of supernodes, and the least physical uplink of any node: acknowledgements and requests
+/// must leave even where nothing is to be forwarded.
+const SUPERNODE_UPLINK: Bitrate = Bitrate::from_mbps(100);
+const UPLINK_MIN: Bitrate = Bitrate::from_kbps(256);
+/// Supernodes that a newcomer knows by name.
+const BOOTSTRAP: u64 = 3;
+/// Share of the uplink that becomes slots, in percent, told and measured: what the overlay promises.
+const SLOTS_TOLD: u64 = 90;
+const SLOTS_MEASURED: u64 = 85;
+/// A departed viewer's successor comes after this, in microseconds.
+const REPLACE_AFTER_US: u64 = 500_000;
+
+/// What a node is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Publishes.
+    Source,
+    /// Keeps a directory from the start.
+    Supernode,
+    /// Watches; its number among viewers, from 0.
+    Viewer(u32),
+}
+
+/// Whether a node's process runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Not yet.
+    Waiting,
+    /// It runs.
+    Up,
+    /// It is stopped and may go on.
+    Frozen,
+    /// It is gone since then; `vanished`: with its host, so that nothing closes.
+    Gone { at: u64, vanished: bool },
+}
+
+/// One node's place in the world.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: NodeId,
+    pub(super) hash: u64,
+    pub(super) kind: Kind,
+    pub(super) place: Place,
+    pub(super) contact: Contact,
+    pub(super) reachable: bool,
+    pub(super) uplink: Bitrate,
+    pub(super) up: Uplink,
+    pub(super) down: Downlink,
+    pub(super) max_copies: Option<u32>,
+    /// Stripes that it may promise to children at most.
+    pub(super) slots_max: u32,
+    pub(super) state: State,
+    pub(super) node: Option<Box<SimNode>>,
+    pub(super) armed_at: u64,
+    /// Events that happened to it while it was frozen.
+    pub(super) held: Vec<Event>,
+    /// Messages sent; names the next one's draws.
+    pub(super) messages: u64,
+    /// Bytes sent by the last check.
+    pub(super) sent_before: u64,
+}
+
+impl World {
+    /// Everybody who is there from the start, and the plan of who joins when.
+    pub(super) fn cast(&mut self) {
+        let supernodes = self.scenario.supernode_count();
+        let source = Class {
+            copies: self.scenario.source.copies,
+            max_copies: self.scenario.source.max_copies,
+            ..Class::default()
+        };
+        self.add(Kind::Source, &source);
+        for _ in 0..supernodes {
+            self.add(Kind::Supernode, &Class { max_copies: Some(0), ..Class::default() });
+        }
+        for n in 0..supernodes {
+            self.queue.push(u64::from(n) * SUPERNODE_GAP_US, Event::Start(n + 1));
+        }
+        self.queue.push(SOURCE_START_US, Event::Start(0));
+        self.queue.push(PUBLISH_US, Event::Publish);
+        for at in self.join_times() {
+            self.add_viewer(at);
+        }
+        for (number, fault) in self.scenario.faults.iter().enumerate() {
+            self.queue.push(seconds(fault.at_s), Event::Fault(number));
+        }
+        self.queue.push(super::SECOND_US, Event::Second);
+    }
+
+    /// A node's process starts.
+    pub(super) fn start(&mut self, index: u32) {
+        let setup = self.setup(index);
+        let now = self.now();
+        let Self { nodes, trace, tally, cuts, effects, feed_lives, .. } = self;
+        let mut cx =
+            crate::node::Cx { now, cuts, trace, tally, effects, lives: feed_lives };
+        let node = SimNode::start(setup, &mut cx);
+        let slot = &mut nodes[index as usize];
+        slot.node = Some(Box::new(node));
+        slot.state = State::Up;
+        self.with_node(index, |_, _| {});
+    }
+
+    /// Draws how long a viewer stays.
+    pub(super) fn plan_departure(&mut self, index: u32) {
+        let Some(session) = &self.scenario.session else { return };
+        let entity = u64::from(index);
+        let length = match session.law {
+            SessionLaw::Exponential => {
+                session.mean_s * self.dice.exponential(Purpose::Session, entity, 0)
+            }
+            SessionLaw::Lognormal => {
+                let draw = (Purpose::Session, entity, 0);
+                self.dice.lognormal(session.mean_s, session.sigma, draw)
+            }
+        };
+        let at = self.now() + seconds(length);
+        if at < self.quiet_from() {
+            self.queue.push(at, Event::Depart(index));
+        }
+    }
+
+    /// A viewer's session is over.
+    pub(super) fn depart(&mut self, index: u32) {
+        let Some(session) = self.scenario.session.clone() else { return };
+        if self.nodes[index as usize].node.is_none() {
+            return;
+        }
+        let entity = u64::from(index);
+        if self.dice.chance(session.abrupt, Purpose::Departure, entity, 0) {
+            let vanished = self.dice.chance(session.silent, Purpose::Departure, entity, 1);
+            self.leave_for_good(index, vanished);
+        } else if self.nodes[index as usize].state == State::Frozen {
+            self.leave_for_good(index, false);
+        } else {
+            self.with_node(index, SimNode::leave);
+        }
+        if session.replace {
+            self.replace();
+        }
+    }
+
+    /// A newcomer takes the place of one that is gone.
+    pub(super) fn replace(&mut self) {
+        let warm = seconds(self.scenario.join.warm_s);
+        let at = self.now() + REPLACE_AFTER_US + warm;
+        if at < self.quiet_from() {
+            self.add_viewer(at);
+        }
+    }
+
+    /// The process, or the whole host, is gone.
+    pub(super) fn leave_for_good(&mut self, index: u32, vanished: bool) {
+        let now = self.now();
+        self.retire(index, now, false);
+        let slot = &mut self.nodes[index as usize];
+        self.checks.forget(slot);
+        slot.state = State::Gone { at: now, vanished };
+        slot.node = None;
+        slot.held = Vec::new();
+        if let Some(server) = self.servers.get_mut(&index) {
+            *server = Some(now);
+        }
+        self.drop_links(index, vanished);
+    }
+
+    /// When each viewer wants to watch.
+    fn join_times(&self) -> Vec<u64> {
+        let join = &self.scenario.join;
+        let count = self.scenario.viewers.count;
+        let mut sum = 0.0;
+        let mut times: Vec<u64> = (0..count)
+            .map(|n| {
+                let share = f64::from(n) / f64::from(count.max(1));
+                let draw = self.dice.exponential(Purpose::Join, u64::from(n), 0);
+                let after = match join.law {
+                    JoinLaw::Ramp => join.over_s * share,
+                    JoinLaw::Poisson => {
+                        sum += draw * join.over_s / f64::from(count.max(1));
+                        sum
+                    }
+                    JoinLaw::Flash => (draw * join.over_s / 5.0).min(join.over_s * 2.0),
+                };
+                seconds(join.from_s + after)
+            })
+            .collect();
+        times.sort_unstable();
+        times
+    }
+
+    fn add_viewer(&mut self, watch_at: u64) {
+        let number = self.viewers;
+        self.viewers += 1;
+        let class = self.class_of(number);
+        let index = self.add(Kind::Viewer(number), &class);
+        let start_at = watch_at.saturating_sub(seconds(self.scenario.join.warm_s));
+        self.queue.push(start_at, Event::Start(index));
+        self.queue.push(watch_at, Event::Watch(index));
+    }
+
+    fn class_of(&self, number: u32) -> Class {
+        let classes = &self.scenario.viewers.classes;
+        let total: f64 = classes.iter().map(|class| class.share).sum();
+        let mut draw = total * self.dice.unit(Purpose::Class, u64::from(number), 0);
+        for class in classes {
+            draw -= class.share;
+            if draw < 0.0 {
+                return class.clone();
+            }
+        }
+        classes.last().cloned().unwrap_or_default()
+    }
+
+    fn add(&mut self, kind: Kind, class: &Class) -> u32 {
+        let index = u32::try_from(self.nodes.len()).expect("checked with the scenario");
+        let mut id = self.dice.bytes(Purpose::Identity, u64::from(index), 0);
+        // The number hides in the id, so that finding a node by its id needs no search.
+        id[28..].copy_from_slice(&index.to_be_bytes());
+        let id = NodeId(id);
+        let uplink = match kind {
+            Kind::Supernode => SUPERNODE_UPLINK,
+            Kind::Source | Kind::Viewer(_) => self.scenario.copies(class.copies).max(UPLINK_MIN),
+        };
+        let forwards = class.copies > 0.0 && kind != Kind::Supernode;
+        let max_copies = if forwards { class.max_copies } else { Some(0) };
+        let addr = Addr::new(format!("sim/{index}")).expect("short");
+        self.nodes.push(Slot {
+            id,
+            hash: path_hash(&id),
+            kind,
+            place: Place::of(index, &self.scenario.network, self.dice),
+            contact: Contact::new(id, vec![addr]),
+            reachable: class.reachable,
+            uplink,
+            up: Uplink::new(uplink),
+            down: Downlink::new(class.down_copies.map(|copies| self.scenario.copies(copies))),
+            max_copies,
+            slots_max: self.slots_max(uplink, max_copies),
+            state: State::Waiting,
+            node: None,
+            armed_at: u64::MAX,
+            held: Vec::new(),
+            messages: 0,
+            sent_before: 0,
+        });
+        index
+    }
+
+    /// Stripes that a node may promise: what its uplink carries, and what its user allows.
+    fn slots_max(&self, uplink: Bitrate, max_copies: Option<u32>) -> u32 {
+        let k = u64::from(self.scenario.stream.stripes);
+        let told = self.scenario.network.uplink_told;
+        let usable = if told { uplink } else { uplink.percent(SLOTS_MEASURED) };
+        let rate = self.scenario.stream.rate.as_bps().max(1);
+        let carried = usable.percent(SLOTS_TOLD).as_bps() * k / rate;
+        let allowed = max_copies.map_or(u64::MAX, |copies| u64::from(copies) * k);
+        u32::try_from(carried.min(allowed)).unwrap_or(u32::MAX)
+    }
+
+    fn setup(&self, index: u32) -> Setup {
+        let slot = &self.nodes[index as usize];
+        let supernodes = self.scenario.supernode_count();
+        let role = match slot.kind {
+            Kind::Supernode => RoleChoice::Supernode,
+            Kind::Source if supernodes == 0 => RoleChoice::Supernode,
+            Kind::Source | Kind::Viewer(_) => RoleChoice::Auto,
+        };
+        let told = self.scenario.network.uplink_told;
+        let config = OverlayConfig {
+            unix_at_start: UNIX_START + self.now() / super::SECOND_US,
+            role,
+            member_capacity: self.scenario.supernodes.capacity,
+            uplink: told.then_some(slot.uplink),
+            max_copies: slot.max_copies,
+            bootstrap: self.bootstrap(index),
+            scheme: SimNode::scheme(),
+            ..OverlayConfig::default()
+        };
+        Setup {
+            index,
+            id: slot.id,
+            config,
+            seed: self.dice.bytes(Purpose::Identity, u64::from(index), 1),
+            ceiling: told.then_some(slot.uplink),
+            measured: (!told).then_some(slot.uplink),
+            contact: slot.contact.clone(),
+            reachable: slot.reachable,
+        }
+    }
+
+    /// The nodes that a newcomer knows by name: the first supernode for its fellows, a few drawn
+    /// ones for all others, dead or alive.
+    fn bootstrap(&self, index: u32) -> Vec<Contact> {
+        let supernodes = u64::from(self.scenario.supernode_count());
+        let founder = u32::from(supernodes > 0);
+        match self.nodes[index as usize].kind {
+            _ if index == founder => Vec::new(),
+            Kind::Supernode => vec![self.contact(founder)],
+            Kind::Source | Kind::Viewer(_) if supernodes == 0 => vec![self.contact(founder)],
+            Kind::Source | Kind::Viewer(_) => {
+                let draw = |n| self.dice.below(supernodes, Purpose::Bootstrap, u64::from(index), n);
+                let mut known: Vec<u64> = (0..BOOTSTRAP.min(supernodes)).map(draw).collect();
+                known.sort_unstable();
+                known.dedup();
+                let index = |n: u64| u32::try_from(n).unwrap_or(0) + 1;
+                known.into_iter().map(|n| self.contact(index(n))).collect()
+            }
+        }
+    }
+}

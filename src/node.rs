@@ -31,6 +31,7 @@ mod identity;
 mod inbound;
 mod link;
 mod links;
+mod marks;
 mod media;
 mod meters;
 mod moves;

@@ -79,6 +79,10 @@ impl Driver {
                 let change = self.streams.seed(stream);
                 self.change(stream, change);
             }
+            NodeCommand::Unseed { stream } => {
+                let change = self.streams.unseed(stream);
+                self.change(stream, change);
+            }
             NodeCommand::Stop { stream } => {
                 let change = self.streams.stop(stream);
                 self.change(stream, change);

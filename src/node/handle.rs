@@ -68,6 +68,8 @@ pub(super) enum NodeCommand {
     ReaderGone { stream: StreamId, sink: SinkId },
     /// Forward a stream without playing it.
     Seed { stream: StreamId },
+    /// No longer forward a stream for its own sake.
+    Unseed { stream: StreamId },
     /// Stop watching and seeding a stream.
     Stop { stream: StreamId },
     /// The same, when nobody here reads, seeds or publishes it.
@@ -228,6 +230,14 @@ impl Handle {
     /// [`NodeGone`].
     pub async fn seed(&self, stream: &StreamRef) -> Result<(), NodeGone> {
         self.shared.command(NodeCommand::Seed { stream: stream.id() }).await
+    }
+
+    /// Takes [`Self::seed`] back; local readers of the stream keep it.
+    ///
+    /// # Errors
+    /// [`NodeGone`].
+    pub async fn unseed(&self, stream: StreamId) -> Result<(), NodeGone> {
+        self.shared.command(NodeCommand::Unseed { stream }).await
     }
 
     /// Stops watching and seeding a stream; its readers end, its children are handed over.

@@ -4,6 +4,9 @@
 //! them: a feed whose writer is full is closed, a reader that does not take is left out. Does not
 //! own decisions (the overlay task sends them here) nor verification (done by the feeds' readers).
 
+mod feeds;
+mod sinks;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -12,14 +15,11 @@ use std::{
 use astral_core::{
     ids::{FeedKey, StreamId, Stripe},
     media::{
-        chunk::{Payload, WireChunk},
+        chunk::WireChunk,
         frame::{DownFrame, EndReason, FrameReader},
-        relay::{
-            Delivery, DownFrameMeta, FeedOffence, Policy, Relay, RelayConfig, RelayInput,
-            RelayOutput, RelaySnapshot, SinkId,
-        },
+        relay::{Policy, Relay, RelayConfig, RelayInput, RelayOutput, RelaySnapshot, SinkId},
     },
-    overlay::{Event, FeedDownReason, Input, Offence},
+    overlay::{Event, Input},
     time::Timestamp,
 };
 use libp2p::Stream;
@@ -31,11 +31,8 @@ use tokio_util::{compat::Compat, sync::CancellationToken};
 
 use super::{
     clock::Clock,
-    feed::{
-        Fault, FeedEvent, FeedNews, ToWriter,
-        reader::Reader,
-        writer::{WRITER_QUEUE_MAX, Writer},
-    },
+    feed::{FeedEvent, ToWriter},
+    marks::Marks,
     meters::{StreamMeters, StreamStats},
     moves::Moves,
     playback::{Item, SINK_CREDIT},
@@ -55,7 +52,7 @@ const BATCH: usize = 256;
 /// minutes of a loaded node; the oldest reports of progress are worth nothing then.
 const NEWS_BACKLOG_MAX: usize = 65_536;
 /// Rhythm of what has no deadline of its own.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 
 /// What the media task is told.
 #[derive(Debug)]
@@ -167,6 +164,9 @@ pub struct Media {
     sinks: BTreeMap<SinkId, Sink>,
     meters: StreamMeters,
     moves: Moves,
+    marks: Marks,
+    /// Why streams that are about to close are over.
+    over: BTreeMap<StreamId, EndReason>,
     commands: mpsc::Receiver<MediaCommand>,
     events: mpsc::Receiver<FeedEvent>,
     events_in: mpsc::Sender<FeedEvent>,
@@ -194,6 +194,8 @@ impl Media {
             sinks: BTreeMap::new(),
             meters: StreamMeters::default(),
             moves: Moves::default(),
+            marks: Marks::default(),
+            over: BTreeMap::new(),
             commands,
             events,
             events_in,
@@ -229,13 +231,11 @@ impl Media {
                     Ok(room) => if let Some(first) = self.backlog.pop_front() { room.send(first) },
                     Err(_) => break,
                 },
-                () = sleep_until(deadline) => {
-                    self.relay.handle_timeout(self.clock.now());
-                    self.drain();
-                }
+                () = sleep_until(deadline) => self.relay.handle_timeout(self.clock.now()),
                 _ = tick.tick() => self.tick(),
                 () = tasks.stopping() => break,
             }
+            self.drain();
         }
         for feed in self.feeds.values() {
             // A queue that is full has no room for last words either.
@@ -252,11 +252,33 @@ impl Media {
         for event in self.moves.late(self.clock.now()) {
             self.tell(event);
         }
+        self.tell_ends();
     }
 
+    /// Tells the relay one thing. What it wants then is carried out at the end of the round, so
+    /// that all that is due for one child goes out in one batch.
     fn input(&mut self, input: RelayInput<WireChunk>) {
         self.relay.handle_input(input, self.clock.now());
-        self.drain();
+    }
+
+    /// Counts what a command says.
+    fn note(&mut self, input: &RelayInput<WireChunk>) {
+        match input {
+            RelayInput::LocalChunk { stream, chunk } => {
+                self.meters.cut(*stream, chunk, self.clock.now());
+            }
+            RelayInput::Epoch { stream, cert, .. } => self.meters.certified(*stream, &cert.cert),
+            // Whatever ended it before does not count for those who read it now.
+            RelayInput::Open { stream, .. } => {
+                self.over.remove(stream);
+            }
+            RelayInput::Close { stream } => {
+                self.meters.forget(*stream);
+                self.moves.forget(*stream);
+                self.marks.forget(*stream);
+            }
+            _ => {}
+        }
     }
 
     fn command(&mut self, command: MediaCommand) {
@@ -267,19 +289,7 @@ impl Media {
                 self.write(feed, ToWriter::Down(vec![DownFrame::Path { stripe, path }]));
             }
             MediaCommand::Relay(input) => {
-                match &input {
-                    RelayInput::LocalChunk { stream, chunk } => {
-                        self.meters.cut(*stream, chunk, self.clock.now())
-                    }
-                    RelayInput::Epoch { stream, cert, .. } => {
-                        self.meters.certified(*stream, &cert.cert);
-                    }
-                    RelayInput::Close { stream } => {
-                        self.meters.forget(*stream);
-                        self.moves.forget(*stream);
-                    }
-                    _ => {}
-                }
+                self.note(&input);
                 self.input(input);
             }
             MediaCommand::Attach { stream, sink, policy, to } => {
@@ -291,17 +301,7 @@ impl Media {
                     self.input(RelayInput::Detach { sink });
                 }
             }
-            MediaCommand::Notice { stream, item } => {
-                let sinks: Vec<SinkId> = self
-                    .sinks
-                    .iter()
-                    .filter(|(_, sink)| sink.stream == stream)
-                    .map(|(id, _)| *id)
-                    .collect();
-                for sink in sinks {
-                    self.hand_over(sink, item.clone());
-                }
-            }
+            MediaCommand::Notice { stream, item } => self.notice(stream, &item),
             MediaCommand::Tell(event) => {
                 if let Some(event) = self.moves.moved(event, self.clock.now()) {
                     self.tell(event);
@@ -314,145 +314,6 @@ impl Media {
                 // Whoever asked may have gone.
                 let _ = reply.send(report);
             }
-        }
-    }
-
-    fn event(&mut self, event: FeedEvent) {
-        let FeedEvent { feed, generation, what } = event;
-        if self.feeds.get(&feed).is_none_or(|known| known.generation != generation) {
-            return;
-        }
-        match what {
-            FeedNews::Cert(cert) => {
-                let (rate, k) = (cert.cert.rate, cert.cert.k);
-                let stream = feed.stream;
-                self.meters.certified(stream, &cert.cert);
-                self.input(RelayInput::Epoch { stream, cert, feed: Some(feed) });
-                self.report(Input::Rate { stream, rate, k });
-            }
-            FeedNews::Init(init) => self.input(RelayInput::Init { stream: feed.stream, init }),
-            FeedNews::Chunk(chunk) => {
-                let now = self.clock.now();
-                self.meters.received(feed.stream, &chunk, now);
-                let stripe = chunk.header().stripe;
-                for event in self.moves.arrived(feed.stream, stripe, feed.peer, now) {
-                    self.tell(event);
-                }
-                self.input(RelayInput::Chunk { feed, chunk });
-            }
-            FeedNews::Discarded { bytes } => self.input(RelayInput::Discarded { feed, bytes }),
-            FeedNews::Down(frame) => self.down(feed, frame),
-            FeedNews::Up(frame) => self.input(RelayInput::UpFrame { feed, frame }),
-            FeedNews::Drained { bytes } => self.input(RelayInput::Drained { feed, bytes }),
-            FeedNews::Closed { fault } => self.closed(feed, fault),
-        }
-    }
-
-    fn down(&mut self, feed: FeedKey, frame: DownFrame<WireChunk>) {
-        match DownFrameMeta::from_frame(frame) {
-            Ok(frame) => {
-                let shed = match &frame {
-                    DownFrameMeta::Shed { stripes } => Some(*stripes),
-                    _ => None,
-                };
-                self.input(RelayInput::Frame { feed, frame });
-                if let Some(stripes) = shed {
-                    self.report(Input::Shed { feed, stripes });
-                }
-            }
-            Err(DownFrame::Path { stripe, path, .. }) => {
-                self.report(Input::Path { feed, stripe, path });
-            }
-            Err(DownFrame::End { reason }) => {
-                self.report(Input::Ended { feed, reason: translate::end_reason(reason) });
-            }
-            // The reader hands these over on their own.
-            Err(_) => {}
-        }
-    }
-
-    fn closed(&mut self, feed: FeedKey, fault: Option<Fault>) {
-        let Some(known) = self.feeds.remove(&feed) else { return };
-        known.stop.cancel();
-        if let Some(fault) = fault {
-            tracing::warn!(peer = %feed.peer.short(), stream = %feed.stream.short(), %fault, "feed dropped");
-            self.input(RelayInput::Offence { feed, kind: offence_on_feed(fault) });
-        }
-        self.input(RelayInput::FeedDown { feed });
-        let reason = fault.map_or(FeedDownReason::Closed, |f| FeedDownReason::Offence(offence(f)));
-        self.send(News::FeedDown { feed, generation: known.generation, reason });
-    }
-
-    fn feed_up(&mut self, start: FeedStart) {
-        let FeedStart { feed, generation, stream, frames, permit, rtt, meter } = start;
-        if self.feeds.contains_key(&feed) {
-            // The same two nodes again: the older stream is the dead one.
-            self.close(feed, EndReason::Left);
-        }
-        let (writer, queue) = mpsc::channel(WRITER_QUEUE_MAX);
-        let stop = self.tasks.child_token();
-        let (readable, writable) = tokio::io::split(stream);
-        let reader = Reader {
-            feed,
-            generation,
-            stream: readable,
-            frames,
-            events: self.events_in.clone(),
-            stop: stop.clone(),
-            meter: meter.clone(),
-            clock: self.clock,
-            tasks: self.tasks.clone(),
-        };
-        let events = self.events_in.clone();
-        let (tell, fault) = oneshot::channel();
-        let reading = async move {
-            let fault = reader.run().await;
-            drop(permit);
-            // The other end of this channel is just below.
-            let _ = tell.send(fault);
-        };
-        let end = stop.clone();
-        self.tasks.spawn(tasks::FEED_READER, reading, move |_| async move {
-            // A panic dropped the sender: no fault of the peer.
-            let fault = fault.await.unwrap_or(None);
-            let closed = FeedEvent { feed, generation, what: FeedNews::Closed { fault } };
-            // The media task ends before its feeds when the node stops.
-            let _ = events.send(closed).await;
-            end.cancel();
-        });
-        let writer_task = Writer {
-            feed,
-            generation,
-            stream: writable,
-            queue,
-            events: self.events_in.clone(),
-            stop: stop.clone(),
-            meter,
-            tasks: self.tasks.clone(),
-        };
-        let end = stop.clone();
-        self.tasks.spawn(tasks::FEED_WRITER, writer_task.run(), move |_| async move {
-            end.cancel();
-        });
-        self.feeds.insert(feed, Feed { generation, writer, stop });
-        self.input(RelayInput::FeedUp { feed, rtt });
-        self.report(Input::FeedUp { feed });
-    }
-
-    fn close(&mut self, feed: FeedKey, reason: EndReason) {
-        let Some(known) = self.feeds.remove(&feed) else { return };
-        if known.writer.try_send(ToWriter::Close(reason)).is_err() {
-            known.stop.cancel();
-        }
-        self.input(RelayInput::FeedDown { feed });
-    }
-
-    fn write(&mut self, feed: FeedKey, what: ToWriter) {
-        let full = self.feeds.get(&feed).is_some_and(|known| known.writer.try_send(what).is_err());
-        if full {
-            // Something would be missing on the feed from here on: better none at all.
-            tracing::warn!(peer = %feed.peer.short(), "feed closed: its writer does not drain");
-            self.closed(feed, None);
         }
     }
 
@@ -485,38 +346,6 @@ impl Media {
         }
     }
 
-    fn deliver(&mut self, sink: SinkId, item: Delivery<WireChunk>) {
-        let Some(stream) = self.sinks.get(&sink).map(|known| known.stream) else { return };
-        match &item {
-            Delivery::Chunk(chunk) => self.meters.delivered(stream, chunk),
-            Delivery::Skipped { from_seq, to_seq, cause } => self.tell(Event::Skipped {
-                stream,
-                from: *from_seq,
-                to: *to_seq,
-                cause: cause.to_string(),
-            }),
-            Delivery::Paused if self.meters.pause(stream, true) => {
-                self.tell(Event::Paused { stream });
-            }
-            Delivery::Resumed if self.meters.pause(stream, false) => {
-                self.tell(Event::Resumed { stream });
-            }
-            _ => {}
-        }
-        self.hand_over(sink, Item::Media(item));
-    }
-
-    fn hand_over(&mut self, sink: SinkId, item: Item) {
-        let Some(known) = self.sinks.get(&sink) else { return };
-        if let Err(error) = known.to.try_send(item) {
-            if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                tracing::warn!(stream = %known.stream.short(), "a reader fell out: its queue is full");
-            }
-            self.sinks.remove(&sink);
-            self.input(RelayInput::Detach { sink });
-        }
-    }
-
     fn report(&mut self, input: Input) {
         self.send(News::Input(input));
     }
@@ -538,20 +367,5 @@ impl Media {
     fn tell(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.told.send(event);
-    }
-}
-
-const fn offence(fault: Fault) -> Offence {
-    match fault {
-        Fault::Cert | Fault::Expired | Fault::Init | Fault::Chunk => Offence::BadSignature,
-        Fault::Frame(_) | Fault::NoCert | Fault::Stripe(_) => Offence::Malformed,
-    }
-}
-
-const fn offence_on_feed(fault: Fault) -> FeedOffence {
-    match fault {
-        Fault::Cert | Fault::Expired | Fault::Init | Fault::Chunk => FeedOffence::Signature,
-        Fault::Frame(_) | Fault::NoCert => FeedOffence::Frame,
-        Fault::Stripe(_) => FeedOffence::Stripe,
     }
 }

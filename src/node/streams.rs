@@ -99,6 +99,14 @@ impl Streams {
         Change::Watch { lag: wanted.lag, kind: Interest::Seed }
     }
 
+    /// No longer forward it for its own sake; local readers keep it.
+    pub fn unseed(&mut self, stream: StreamId) -> Change {
+        if let Some(wanted) = self.streams.get_mut(&stream) {
+            wanted.seeded = false;
+        }
+        self.stop_if_unused(stream)
+    }
+
     /// Stop it, whoever reads or seeds it.
     pub fn stop(&mut self, stream: StreamId) -> Change {
         if self.streams.get(&stream).is_none_or(|wanted| wanted.published) {
@@ -167,7 +175,7 @@ mod tests {
         let seed = Change::Watch { lag: LAG, kind: Interest::Seed };
         assert_eq!(streams.reader_gone(STREAM, SinkId(1)), seed);
         assert_eq!(streams.stop_if_unused(STREAM), Change::None);
-        assert_eq!(streams.stop(STREAM), Change::Unwatch);
+        assert_eq!(streams.unseed(STREAM), Change::Unwatch);
         assert!(!streams.is_carried(STREAM));
     }
 

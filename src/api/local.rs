@@ -173,7 +173,7 @@ impl Local {
     /// # Errors
     /// [`KeyError`] when too many keys are open; the stream is ended then.
     pub fn ingest_into(&self, name: &str, stream: Box<dyn Published>) -> Result<String, KeyError> {
-        self.api.publishing.from_encoder(name, stream)
+        self.api.publishing.take_encoder(name, stream)
     }
 
     /// Lets `POST /streams` publish from `source` under `name`.

@@ -84,7 +84,7 @@ impl Publishing {
 
     /// Opens a key for `stream` and fills it from whatever encoder comes with it; the URL for the
     /// encoder. Without a key the stream is ended.
-    pub(super) fn from_encoder(
+    pub(super) fn take_encoder(
         &self,
         name: &str,
         mut stream: Box<dyn Published>,
@@ -115,7 +115,7 @@ impl Publishing {
     }
 
     /// Fills `stream` from `source`.
-    pub(super) fn from_source(&self, name: &str, stream: Box<dyn Published>, source: &dyn Source) {
+    pub(super) fn take_source(&self, name: &str, stream: Box<dyn Published>, source: &dyn Source) {
         let id = stream.id();
         let stop = self.enter(name, &*stream, None);
         self.spawn(SOURCE, id, source.run(stream, stop));

@@ -47,9 +47,9 @@ pub(super) async fn create(
     let stream = api.node.publish(request).await?;
     let id = stream.id();
     match source {
-        Some(source) => api.publishing.from_source(name.as_str(), stream, &*source),
+        Some(source) => api.publishing.take_source(name.as_str(), stream, &*source),
         None => {
-            api.publishing.from_encoder(name.as_str(), stream)?;
+            api.publishing.take_encoder(name.as_str(), stream)?;
         }
     }
     let location = [(header::LOCATION, format!("/api/v1/streams/{id}"))];

@@ -212,7 +212,7 @@ impl Interests {
             is_over
         };
         if is_over {
-            tracing::info!(stream = %id.short(), "nobody reads any more: stopped");
+            tracing::debug!(stream = %id.short(), "no local reader came back");
             self.streams.stop(id).await;
         }
     }

@@ -265,7 +265,7 @@ impl Session {
             (kind::SET_CHUNK_SIZE, Some(bytes)) => self.reader.set_chunk_bytes(bytes)?,
             (kind::ABORT, Some(id)) => self.reader.abort(id),
             (kind::WINDOW, Some(bytes)) => {
-                self.window = bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES)
+                self.window = bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES);
             }
             (kind::USER_CONTROL, _) => self.on_user_control(&body),
             (kind::AUDIO, _) => self.on_media(TagKind::Audio, stream, timestamp, body),

@@ -139,8 +139,7 @@ impl NodePort for Handle {
     }
 
     fn unseed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
-        // The node has no narrower way: local players of the stream end as well.
-        Box::pin(async move { Ok(self.stop(id).await?) })
+        Box::pin(async move { Ok(Self::unseed(self, id).await?) })
     }
 
     fn revoke(&self, ticket: TicketId) -> BoxFuture<'_, Result<(), PortError>> {

@@ -282,8 +282,8 @@ fn last_words(fault: Fault) -> Vec<CaptureEvent> {
         FaultKind::Other => false,
     };
     if lost {
-        let message = format!("the device is gone: {}", fault.message);
-        vec![CaptureEvent::DeviceLost { message: message.clone() }, CaptureEvent::Failed(message)]
+        let failed = CaptureEvent::Failed(format!("the device is gone: {}", fault.message));
+        vec![CaptureEvent::DeviceLost { message: fault.message }, failed]
     } else {
         vec![CaptureEvent::Failed(fault.message)]
     }
@@ -304,10 +304,12 @@ mod tests {
 
     #[test]
     fn a_device_that_can_not_be_read_any_more_is_lost_and_then_the_capture_fails() {
-        let message = "the device is gone: camera: poll error".to_owned();
         assert_eq!(
             last_words(fault(FaultKind::Resource, true)),
-            [CaptureEvent::DeviceLost { message: message.clone() }, CaptureEvent::Failed(message)]
+            [
+                CaptureEvent::DeviceLost { message: "camera: poll error".to_owned() },
+                CaptureEvent::Failed("the device is gone: camera: poll error".to_owned()),
+            ]
         );
     }
 

@@ -25,6 +25,7 @@ mod ring;
 mod scheduler;
 mod sink;
 mod stripe;
+mod view;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

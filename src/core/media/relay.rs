@@ -50,9 +50,11 @@ mod child;
 mod config;
 mod downstream;
 mod flow;
+mod gaps;
 mod input;
 mod output;
 mod parent;
+mod serve;
 mod stats;
 mod stream;
 mod upstream;
@@ -77,7 +79,7 @@ pub use self::{
     },
 };
 use self::{
-    downstream::Served,
+    serve::Served,
     stream::{Ctx, Stream, Wake},
 };
 use super::{
@@ -268,7 +270,7 @@ impl<P: Payload> Relay<P> {
                 RelayInput::FeedDown { .. } => stream.parent_down(node, cx),
                 RelayInput::Rtt { rtt, .. } => stream.observe_rtt(feed, Some(rtt)),
                 RelayInput::SetStripes { live, warm, .. } => {
-                    stream.set_tickets(feed, live, warm, cx)
+                    stream.set_tickets(feed, live, warm, cx);
                 }
                 RelayInput::Promote { stripe, .. } => stream.promote(feed, stripe, cx),
                 RelayInput::Release { stripe, .. } => stream.release(feed, stripe, cx),
@@ -307,7 +309,7 @@ impl<P: Payload> Relay<P> {
                 }
                 RelayInput::Rtt { rtt, .. } => stream.observe_rtt(feed, Some(rtt)),
                 RelayInput::SetStripes { live, warm, .. } => {
-                    stream.set_stripes(feed, live, warm, cx)
+                    stream.set_stripes(feed, live, warm, cx);
                 }
                 RelayInput::Drained { bytes, .. } => {
                     if let Some(child) = stream.children.get_mut(&node) {
@@ -344,6 +346,7 @@ impl<P: Payload> Relay<P> {
             config: &self.config,
             out: &mut self.out,
             turns: &mut self.turns,
+            pacer: &mut self.pacer,
             stats: &mut self.stats,
             wake: &mut self.wake,
             now: self.now,
@@ -377,11 +380,12 @@ impl<P: Payload> Relay<P> {
             config: &self.config,
             out: &mut self.out,
             turns: &mut self.turns,
+            pacer: &mut self.pacer,
             stats: &mut self.stats,
             wake: &mut self.wake,
             now: self.now,
         };
-        stream.serve(turn.child, class, &mut self.pacer, &mut cx)
+        stream.serve(turn.child, class, &mut cx)
     }
 
     fn requeue(&mut self, turn: super::scheduler::Turn, class: Class, first: bool) {

@@ -6,32 +6,15 @@
 //! **A sink delivers in `seq` order, each chunk at most once, whole frames only; what it does not
 //! deliver between its first and its last chunk it names in a `Skipped`.**
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{
     chunk::{ChunkFlags, Payload},
     frame::EndReason,
-    init::SignedInit,
-    relay::{
-        Anchor, Delivery, Outbox, Policy, RelayOutput, RelayStats, SinkId, SkipCause, SkipCounts,
-    },
-    ring::Ring,
+    relay::{Delivery, Outbox, Policy, RelayOutput, RelayStats, SinkId, SkipCause, SkipCounts},
+    view::View,
 };
 use crate::time::Timestamp;
-
-/// What a sink reads from.
-pub(crate) struct View<'a, P> {
-    pub(crate) ring: &'a Ring<P>,
-    pub(crate) inits: &'a BTreeMap<u16, SignedInit>,
-    /// From where on every stripe is complete; `None` while one is not.
-    pub(crate) base: Option<u64>,
-    /// Every chunk below is held, or will never come.
-    pub(crate) settled: u64,
-    pub(crate) anchor: &'a Anchor,
-    pub(crate) paused: bool,
-    /// A missing chunk that nobody gives up is skipped after this.
-    pub(crate) give_up: Duration,
-}
 
 /// Where deliveries go and are counted.
 pub(crate) struct Outlet<'a, P> {
@@ -241,7 +224,7 @@ impl Sink {
             Frame::Whole { end } => self.release(cursor, end, view, outlet, now),
             Frame::Lacks { seq } => self.lack(cursor, seq, view, outlet, now),
             Frame::Torn => {
-                self.skip(cursor, next_frame(view, cursor + 1), SkipCause::Lost, outlet);
+                self.skip(cursor, view.next_frame(cursor + 1), SkipCause::Lost, outlet);
                 true
             }
         }
@@ -252,9 +235,9 @@ impl Sink {
         self.wait = Wait::Start;
         let Some(base) = view.base else { return false };
         let start = if self.from_first && self.policy == Policy::KeepAll {
-            first_keyframe(view, base)
+            view.first_keyframe(base)
         } else {
-            let fits = |seq: &u64| *seq >= base && has_init(view, *seq);
+            let fits = |seq: &u64| *seq >= base && view.has_init(*seq);
             view.ring.keyframes().iter().rev().copied().find(fits)
         };
         let Some(start) = start else { return false };
@@ -304,7 +287,7 @@ impl Sink {
         now: Timestamp,
     ) -> bool {
         if let Policy::Live { lag } = self.policy
-            && due(view, cursor, lag) < now
+            && view.due(cursor, lag) < now
         {
             let cause = if self.slow { SkipCause::SlowReader } else { SkipCause::Deadline };
             match self.better_keyframe(cursor, lag, view, now) {
@@ -354,7 +337,7 @@ impl Sink {
         // A chunk is known to be missing since the next one came.
         let later = view.ring.next_held(seq + 1).and_then(|at| Some((at, view.ring.get(at)?.at)));
         let (next, cause) = match (self.policy, gone, later) {
-            (Policy::KeepAll, Some(cause), _) => (Better::At(next_frame(view, seq + 1)), cause),
+            (Policy::KeepAll, Some(cause), _) => (Better::At(view.next_frame(seq + 1)), cause),
             (Policy::Live { lag }, Some(cause), _) => {
                 (self.better_keyframe(cursor, lag, view, now), cause)
             }
@@ -364,10 +347,10 @@ impl Sink {
                 if now.since(since) < view.give_up {
                     return self.await_chunk(seq, since + view.give_up);
                 }
-                (Better::At(next_frame(view, seq + 1)), SkipCause::Lost)
+                (Better::At(view.next_frame(seq + 1)), SkipCause::Lost)
             }
             (Policy::Live { lag }, None, Some((later, _))) => {
-                let due = due(view, later, lag);
+                let due = view.due(later, lag);
                 if now < due {
                     return self.await_chunk(seq, due);
                 }
@@ -441,9 +424,9 @@ impl Sink {
         let from = keyframes.partition_point(|&seq| seq <= cursor);
         let mut better = Better::None;
         for seq in keyframes.range(from..).copied() {
-            let due = due(view, seq, lag);
-            let usable = self.init_is(view, seq) || has_init(view, seq);
-            if usable && is_whole(view, seq) {
+            let due = view.due(seq, lag);
+            let usable = self.init_is(view, seq) || view.has_init(seq);
+            if usable && view.is_whole(seq) {
                 better = Better::At(seq);
             } else if due >= now {
                 return Better::Soon { until: due + Duration::from_millis(1) };
@@ -463,55 +446,4 @@ impl Sink {
     const fn is_unarmed(&self) -> bool {
         self.wake_at.as_micros() == Timestamp::NEVER.as_micros()
     }
-}
-
-fn due<P: Payload>(view: &View<'_, P>, seq: u64, lag: Duration) -> Timestamp {
-    let time_ms = view.ring.get(seq).map(|held| held.chunk.header().time_ms);
-    time_ms.map_or(Timestamp::NEVER, |time_ms| view.anchor.due(time_ms, lag))
-}
-
-fn has_init<P: Payload>(view: &View<'_, P>, seq: u64) -> bool {
-    let held = view.ring.get(seq);
-    held.is_some_and(|held| view.inits.contains_key(&held.chunk.header().init_version))
-}
-
-fn is_whole<P: Payload>(view: &View<'_, P>, seq: u64) -> bool {
-    view.ring.get(seq).is_some_and(|held| {
-        let header = held.chunk.header();
-        let rest = seq + 1..seq + u64::from(header.fragments);
-        header.fragment == 0 && rest.into_iter().all(|seq| view.ring.get(seq).is_some())
-    })
-}
-
-/// Where a reader that wants everything goes on behind a loss: the first chunk from `seq` on that
-/// starts a frame or that may still come.
-fn next_frame<P: Payload>(view: &View<'_, P>, mut seq: u64) -> u64 {
-    let end = view.ring.end().unwrap_or(0);
-    seq = seq.max(view.ring.floor());
-    while seq < end {
-        match view.ring.get(seq) {
-            Some(held) if held.chunk.header().fragment == 0 => break,
-            None if seq >= view.settled => break,
-            Some(_) | None => seq += 1,
-        }
-    }
-    seq
-}
-
-/// The first keyframe from `base` on; `None` while an earlier one may still come.
-fn first_keyframe<P: Payload>(view: &View<'_, P>, base: u64) -> Option<u64> {
-    let mut at = base.max(view.ring.floor());
-    let end = view.ring.end()?;
-    while at < end {
-        match view.ring.get(at) {
-            Some(held) if held.chunk.header().flags.contains(ChunkFlags::KEYFRAME) => {
-                return Some(at);
-            }
-            Some(_) => {}
-            None if at < view.settled => {}
-            None => return None,
-        }
-        at += 1;
-    }
-    None
 }

@@ -40,6 +40,8 @@ pub(crate) struct Child<P> {
     pub(crate) rtt: Rtt,
     pub(crate) sent_bytes: u64,
     pub(crate) acked_bytes: u64,
+    /// Bytes of all frames handed to the driver, and what it says it handed on.
+    pub(crate) handed_bytes: u64,
     pub(crate) drained_bytes: u64,
     /// When the unacknowledged bytes last became fewer, or first some.
     pub(crate) drained_at: Timestamp,
@@ -68,6 +70,8 @@ pub(crate) struct Cursor {
 pub(crate) struct Ask {
     pub(crate) start: Start,
     pub(crate) missing: Vec<(u64, u64)>,
+    /// When the overlay was last asked about it.
+    pub(crate) asked_at: Timestamp,
 }
 
 impl<P> Child<P> {
@@ -86,6 +90,7 @@ impl<P> Child<P> {
             rtt: Rtt::default(),
             sent_bytes: 0,
             acked_bytes: 0,
+            handed_bytes: 0,
             drained_bytes: 0,
             drained_at: now,
             stalled_at: None,
@@ -109,6 +114,14 @@ impl<P> Child<P> {
 
     pub(crate) const fn unacked(&self) -> u64 {
         self.sent_bytes - self.acked_bytes
+    }
+
+    /// Bytes that wait in the driver; 0 if the driver never says what it handed on.
+    pub(crate) const fn queued_bytes(&self) -> u64 {
+        if self.drained_bytes == 0 {
+            return 0;
+        }
+        self.handed_bytes.saturating_sub(self.drained_bytes)
     }
 
     /// Bytes that may be unacknowledged: 250 ms of what it is granted, more on a long path, whose

@@ -91,6 +91,13 @@ pub const HOLES_MAX: usize = 64;
 pub const RANGES_MAX: usize = 64;
 /// Most chunks that one child may have wanted in one stripe: twice the ring of a fast stripe.
 pub const WANTED_MAX: u64 = 4_096;
+/// While more bytes than this wait in the driver for one child, it gets no answers: it asks without
+/// reading.
+pub const QUEUED_MAX: u64 = 1_024 * 1_024;
+/// What the transport adds to a write: frames and tags of the secured, multiplexed connection.
+pub const BATCH_OVERHEAD: usize = 48;
+/// A child that PROMOTEs a stripe again and again is passed on to the overlay so often at most.
+pub const PROMOTE_ASKED_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes that may be on their way to a child at least.
 pub const WINDOW_MIN: usize = 64 * 1_024;
 /// Bytes that arrived since the last ACK which cause one at once: half of [`WINDOW_MIN`].

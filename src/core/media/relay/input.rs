@@ -237,6 +237,7 @@ impl DownFrameMeta {
     ///
     /// # Errors
     /// The frame itself, for whom it is.
+    #[expect(clippy::result_large_err, reason = "not an error: the frame goes on to its reader")]
     pub fn from_frame<P>(frame: DownFrame<P>) -> Result<Self, DownFrame<P>> {
         Ok(match frame {
             DownFrame::Start { stripe, from_stripe_seq, from_seq } => {

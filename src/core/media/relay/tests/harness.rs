@@ -141,7 +141,7 @@ impl Camera {
     pub(super) fn shoot(&mut self) -> Vec<Sim> {
         let mean = self.rate.as_bps() / 8 / 25;
         let target = (self.rate.as_bps() / 80 / u64::from(self.k)).clamp(1_200, 16_384);
-        let key = self.frame % self.gop == 0;
+        let key = self.frame.is_multiple_of(self.gop);
         let jitter = mean / 2 + self.dice.roll(mean.max(1));
         let size = if key { jitter * 8 } else { jitter * self.gop / (self.gop + 7) };
         let fragments = size.div_ceil(target).max(1);
@@ -222,6 +222,8 @@ struct Way {
     life: u64,
 }
 
+type Deliveries = Vec<(Timestamp, Delivery<Sim>)>;
+
 /// The network.
 pub(super) struct Net {
     pub(super) now: Timestamp,
@@ -238,7 +240,7 @@ pub(super) struct Net {
     pub(super) shooting: bool,
     /// For a child: where each stripe may come from, best first; the first is in use.
     pub(super) standbys: BTreeMap<(NodeId, Stripe), VecDeque<NodeId>>,
-    pub(super) delivered: BTreeMap<(NodeId, u64), Vec<(Timestamp, Delivery<Sim>)>>,
+    pub(super) delivered: BTreeMap<(NodeId, u64), Deliveries>,
     /// What each node handed to its driver: (when, to whom, bytes, repair or other chunk bytes).
     pub(super) sent: BTreeMap<NodeId, Vec<(Timestamp, NodeId, usize)>>,
     pub(super) frames: Vec<(Timestamp, NodeId, NodeId, DownFrame<Sim>)>,

@@ -233,7 +233,7 @@ fn a_restarted_source_is_followed_into_its_new_epoch() {
                     .expect("the new epoch is announced");
                 assert!(matches!(all[place + 1], Delivery::Init(_)));
                 let got = net.got(node(2), sink).split_off(old);
-                assert_eq!(got, net.camera.cut, "k {k}, sink {sink}: all of the new epoch");
+                assert!(got == net.camera.cut, "k {k}, sink {sink}: all of the new epoch");
             }
         }
     }
@@ -278,7 +278,7 @@ fn a_pause_reaches_every_reader_and_nobody_calls_the_parent_silent() {
         .collect();
     assert_eq!(marks, [&Delivery::Paused, &Delivery::Resumed]);
     assert!(net.progress.iter().all(|(_, _, progress)| progress.silent_since.is_none()));
-    assert_eq!(net.got(node(2), 1), net.camera.cut);
+    assert!(net.got(node(2), 1) == net.camera.cut);
 }
 
 #[test]

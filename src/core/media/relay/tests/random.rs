@@ -115,7 +115,8 @@ proptest! {
 /// Seeds that found something.
 #[test]
 fn schedules_that_once_lost_a_chunk_lose_none() {
-    for seed in [12_654_116_744_725_282_423, 14_928_654_756_497_157_841] {
+    for seed in [12_654_116_744_725_282_423, 14_928_654_756_497_157_841, 11_607_792_214_372_675_008]
+    {
         check(seed);
     }
 }

@@ -6,7 +6,7 @@ use super::harness::{Camera, Net, at, from_parent, ms, node, to_child};
 use crate::{
     ids::{NodeId, StripeSet},
     media::{
-        frame::{DownFrame, UpFrame},
+        frame::{DownFrame, Start, UpFrame},
         relay::{Policy, RelayInput, RelayOutput},
     },
     units::Bitrate,
@@ -269,4 +269,35 @@ fn a_ceiling_that_changes_holds_from_then_on() {
     net.run_until(at(10_000));
     let most = busiest_second(&net, node(0));
     assert!(most <= ceiling.bytes_in(Duration::from_secs(1)), "{most} bytes in a second");
+}
+
+#[test]
+fn a_child_that_asks_without_reading_gets_no_answers_beyond_a_bound() {
+    let mut net = Net::new(camera(1), 1);
+    net.feed(node(1), &[node(0)], ms(10));
+    net.run_until(at(1_000));
+    let feed = to_child(node(1));
+    net.input(node(0), RelayInput::Drained { feed, bytes: 1 });
+    let before = net.frames.len();
+    for _ in 0..40_000 {
+        let ranges = (0..8).map(|at| (at * 2 + 1_000_000, at * 2 + 1_000_000)).collect();
+        let frame = UpFrame::Promote { stripe: 0, start: Start::From(3), missing: ranges };
+        net.input(node(0), RelayInput::UpFrame { feed, frame });
+    }
+    let bytes: usize = net.frames[before..].iter().map(|(_, _, _, frame)| frame.wire_len()).sum();
+    assert!(bytes < 1_300_000, "{bytes}");
+    assert!(net.stats(node(0)).refused > 0);
+}
+
+#[test]
+fn a_child_that_insists_on_a_stripe_is_passed_on_twice_a_second() {
+    let mut net = Net::new(camera(4), 1);
+    net.connect(node(0), node(1), ms(10));
+    for turn in 0..100 {
+        net.run_until(at(turn * 10));
+        let frame = UpFrame::Promote { stripe: 2, start: Start::Live, missing: Vec::new() };
+        net.input(node(0), RelayInput::UpFrame { feed: to_child(node(1)), frame });
+    }
+    let asked = |output: &RelayOutput<_>| matches!(output, RelayOutput::PromoteAsked { .. });
+    assert_eq!(net.other.iter().filter(|(_, _, output)| asked(output)).count(), 2);
 }

@@ -118,7 +118,7 @@ async fn start(
     let played = folder.join("played.flv");
     let file_sink = format!("file:{}", played.to_string_lossy());
     let play = [
-        "play", link.as_str(), "--sink", &args.sink, "--sink", &file_sink, "--max-copies", "0",
+        "play", link.as_str(), "--sink", &args.sink, "--sink", &file_sink, "--uplink", "900kbit",
         "--api", &args.api,
     ];
     let viewer = spawn("viewer", &[&play[..], &join[..]].concat(), events, inbox).await?;

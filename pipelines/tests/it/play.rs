@@ -138,7 +138,7 @@ async fn bytes_that_are_not_flv_are_refused_however_they_are_cut() {
 }
 
 #[tokio::test]
-async fn a_slow_player_makes_the_input_wait_and_bounds_what_waits() {
+async fn many_times_the_bound_of_waiting_bytes_pass_through_the_input() {
     // A stream of script tags only: nothing is ever shown, everything is read.
     let script = encode(&Tag { kind: 18, time_ms: 0, body: vec![0; 1_000_000] });
     let (_player, mut input, _events) = Player::start(&FAKE).unwrap();

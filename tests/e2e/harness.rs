@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -20,6 +20,9 @@ use serde_json::Value;
 /// How long a test waits for something that should take a second or two. Three times what is
 /// promised, and then some for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// What is kept of a process's stderr.
+const STDERR_BYTES_MAX: usize = 1 << 20;
 
 /// A scratch folder that goes with its test.
 pub struct Scratch(PathBuf);
@@ -123,10 +126,13 @@ impl Node {
         });
         let to = log.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(err).lines().map_while(Result::ok) {
+            // Media may come this way (`--sink fd:2`): bytes first, text as far as it is text.
+            for line in BufReader::new(err).split(b'\n').map_while(Result::ok) {
                 let mut events = to.events.lock().unwrap();
-                events.stderr.push_str(&line);
-                events.stderr.push('\n');
+                if events.stderr.len() < STDERR_BYTES_MAX {
+                    events.stderr.push_str(&String::from_utf8_lossy(&line));
+                    events.stderr.push('\n');
+                }
                 drop(events);
                 to.news.notify_all();
             }
@@ -272,7 +278,7 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let events = self.log.events.lock().unwrap();
+            let events = self.log.events.lock().unwrap_or_else(PoisonError::into_inner);
             let tail: String = events.stderr.lines().rev().take(15).collect::<Vec<_>>().join("\n");
             eprintln!("--- {} (last lines first)\n{tail}", self.name);
         }

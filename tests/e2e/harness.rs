@@ -84,7 +84,9 @@ impl Node {
     /// Starts the process without waiting for anything.
     pub fn spawn(name: &str, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_astral"));
-        command.args(args).args(["--json", "--mdns", "false"]);
+        // A node leaves when this process is gone, however it went.
+        command.args(args).args(["--json", "--mdns", "false", "--leave-with-stdin"]);
+        command.stdin(Stdio::piped());
         let has = |flag: &str| args.contains(&flag);
         if !has("--data-dir") && !has("--ephemeral") {
             command.arg("--ephemeral");
@@ -106,7 +108,6 @@ impl Node {
         let mut child = command
             .env_remove("DISPLAY")
             .env_remove("WAYLAND_DISPLAY")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -179,17 +180,6 @@ impl Node {
         }
     }
 
-    /// Waits until the process has written `text` to stderr.
-    pub fn wait_stderr(&self, text: &str, within: Duration) {
-        let deadline = Instant::now() + within;
-        let mut events = self.log.events.lock().unwrap();
-        while !events.stderr.contains(text) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{}: no '{text}' in:\n{}", self.name, events.stderr);
-            events = self.log.news.wait_timeout(events, left).unwrap().0;
-        }
-    }
-
     /// How many events there are so far: where a later `wait_from` may begin.
     pub fn mark(&self) -> usize {
         self.log.events.lock().unwrap().lines.len()
@@ -219,10 +209,6 @@ impl Node {
     /// The node's id as events of others name it.
     pub fn id(&self) -> String {
         self.ready("node_id")
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Sends a signal by its name, such as `KILL`, `STOP`, `TERM`.
@@ -331,8 +317,6 @@ fn dechunk(mut body: &str) -> String {
 /// How a viewer's file compares with what the source cut.
 #[derive(Debug)]
 pub struct Identity {
-    /// Bytes of media that were compared.
-    pub compared: usize,
     /// Bytes at the end of what the source cut that the viewer does not have (yet).
     pub behind: usize,
 }
@@ -358,7 +342,7 @@ pub fn assert_identical(tee: &Path, played: &Path) -> Identity {
         panic!("byte {first} of {both} differs (source offset {})", at + first);
     }
     assert!(media.len() <= cut.len() - at, "the viewer has bytes that the source never cut");
-    Identity { compared: both, behind: cut.len() - at - both }
+    Identity { behind: cut.len() - at - both }
 }
 
 /// Offset of the first media tag: after the FLV header, metadata and sequence headers.

@@ -14,9 +14,11 @@
 //! `publisher` (source), `subscriber` (child) and `forwarder` (parent), `reporter` (what the
 //! supernode is told). They share `local` and never call each other but through their arguments.
 
+mod announcing;
 mod candidates;
 mod capacity;
 mod carriage;
+mod commands;
 mod config;
 mod contact;
 mod directory;
@@ -37,6 +39,7 @@ mod rate_limit;
 mod registrant;
 mod registrar;
 mod reporter;
+mod requests;
 mod responses;
 mod score;
 mod snapshot;

@@ -175,6 +175,10 @@ impl Candidates {
         Some(Candidate { contact, depths, free, source })
     }
 
+    pub(super) fn is_source(&self, node: &NodeId) -> bool {
+        self.list.get(node).is_some_and(|entry| entry.source)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }

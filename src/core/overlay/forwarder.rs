@@ -3,17 +3,19 @@
 //! Owns given tickets, their leases, the admission of children and what children are told. Does not
 //! own where the bytes come from (see `subscriber`, `publisher`), nor pacing (see the relay).
 
+mod admission;
+mod redirect;
+
 use std::{collections::BTreeMap, time::Duration};
 
+pub(super) use self::redirect::bound;
 use super::{
-    Ask, AskAnswer, CANDIDATES_MAX, Candidate, CapacityView, Contact, DEPTH_NONE, EndReason, Event,
-    Output, PATH_MAX, REVOKE_MAX, RefuseReason, Revoke, RevokeReason, StripeAnswer, TicketEnd,
-    TicketId, TicketRequest, TicketResponse, TicketView, Verdict,
-    capacity::{Limits, Promised, SIXTEENTHS},
-    carriage::Carried,
+    Ask, AskAnswer, Candidate, Contact, EndReason, Event, Output, REVOKE_MAX, RefuseReason, Revoke,
+    RevokeReason, StripeAnswer, TicketEnd, TicketId, TicketRequest, TicketResponse, TicketView,
+    Verdict,
+    capacity::Limits,
     expiring_map::ExpiringMap,
     local::{Local, Purpose},
-    path_hash,
 };
 use crate::{
     ids::{Direction, FeedKey, NodeId, StreamId, Stripe, StripeSet},
@@ -28,6 +30,8 @@ pub(super) struct Forwarder {
     given: ExpiringMap<TicketId, Given>,
     by_seat: BTreeMap<Seat, TicketId>,
     children: BTreeMap<(StreamId, NodeId), Child>,
+    /// Slots that are being freed, and for whom.
+    room: BTreeMap<StreamId, Room>,
 }
 
 /// One stripe of one child: at most one ticket each.
@@ -54,6 +58,13 @@ struct Given {
     sixteenths: u32,
 }
 
+/// A slot that is being freed for one seat.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    seat: Seat,
+    until: Timestamp,
+}
+
 #[derive(Debug)]
 struct Child {
     contact: Contact,
@@ -68,6 +79,7 @@ impl Forwarder {
             given: ExpiringMap::new(),
             by_seat: BTreeMap::new(),
             children: BTreeMap::new(),
+            room: BTreeMap::new(),
         }
     }
 
@@ -90,6 +102,10 @@ impl Forwarder {
                 Ok(()) => self.grant(local, &carried, seat, ask),
                 Err(reason) => {
                     refused.insert(asked.stripe);
+                    let full = matches!(reason, RefuseReason::NoCapacity | RefuseReason::CopyLimit);
+                    if full && ask.attempt > 0 {
+                        self.make_room(local, &carried, seat);
+                    }
                     local.counters.refused += 1;
                     Verdict::Refuse { reason }
                 }
@@ -281,7 +297,7 @@ impl Forwarder {
         }
     }
 
-    /// The path of a stripe changed: its children are told.
+    /// The path of a stripe changed, or is broken (then it is empty): its children are told.
     pub(super) fn path_changed(&self, local: &mut Local, stream: StreamId, stripe: Stripe) {
         let feeds: Vec<_> = self
             .children
@@ -293,33 +309,6 @@ impl Forwarder {
             .collect();
         for feed in feeds {
             self.send_path(local, feed, stripe);
-        }
-    }
-
-    /// Limits have changed: what is promised beyond them is revoked, the newest leases first.
-    pub(super) fn enforce_limits(&mut self, local: &mut Local) {
-        let streams: Vec<_> = local.carried.keys().copied().collect();
-        for stream in streams {
-            let Some(carried) = local.carried.get(&stream).cloned() else { continue };
-            let mut over = Vec::new();
-            let mut promised = self.promised(stream);
-            let mine: Vec<_> = self
-                .given
-                .iter()
-                .filter(|(_, given)| given.seat.stream == stream)
-                .map(|(ticket, given)| (*ticket, given.stripe_rate, given.sixteenths))
-                .collect();
-            for (ticket, rate, sixteenths) in mine {
-                if !self.exceeds(local, &carried, promised) {
-                    break;
-                }
-                promised.rate = Bitrate::from_bps(promised.rate.as_bps() - rate.as_bps());
-                promised.of_stream -= 1;
-                promised.sixteenths -= sixteenths;
-                over.push(ticket);
-            }
-            let grace = local.config.tuning.revoke_grace;
-            self.revoke(local, &over, RevokeReason::Shed, grace, &[]);
         }
     }
 
@@ -344,16 +333,6 @@ impl Forwarder {
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.given.next()
-    }
-
-    /// How many more stripes of a stream this node could feed.
-    pub(super) fn free_slots(&self, local: &Local, stream: StreamId, carried: &Carried) -> u16 {
-        if carried.closing || local.leaving {
-            return 0;
-        }
-        let promised = self.promised(stream);
-        let rate = carried.stripe_rate();
-        self.limits.free_slots(promised, rate, carried.k(), &local.config.tuning)
     }
 
     /// Whether `node` is a child in this stripe.
@@ -381,106 +360,6 @@ impl Forwarder {
                 .map_or(0, |at| micros(at.since(now)) / 1_000),
         };
         self.given.iter().map(view).collect()
-    }
-
-    pub(super) fn capacity(&self, local: &Local) -> CapacityView {
-        CapacityView {
-            usable: self.limits.usable(&local.config.tuning),
-            assumed: self.limits.uplink.is_none() && self.limits.estimate.is_none(),
-            promised: Bitrate::from_bps(
-                self.given.iter().map(|(_, given)| given.stripe_rate.as_bps()).sum(),
-            ),
-            max_copies: self.limits.max_copies,
-            max_total_copies: self.limits.max_total_copies,
-        }
-    }
-
-    /// Whether a seat may be granted; one that is held may always be renewed.
-    fn admit(&self, local: &Local, carried: &Carried, seat: Seat) -> Result<(), RefuseReason> {
-        if local.is_banned(&seat.child) {
-            return Err(RefuseReason::Banned);
-        }
-        if carried.closing || local.leaving {
-            return Err(RefuseReason::Leaving);
-        }
-        if carried.path(seat.stripe).contains(&path_hash(&seat.child)) {
-            return Err(RefuseReason::Loop);
-        }
-        if let Some(ticket) = self.by_seat.get(&seat) {
-            return match self.given.get(ticket).map(|given| given.stage) {
-                Some(Stage::Ending(_)) => Err(RefuseReason::NoCapacity),
-                Some(Stage::Reserved | Stage::Confirmed) | None => Ok(()),
-            };
-        }
-        let stale_after = local.config.tuning.stale_after;
-        if !carried.can_serve(seat.stripe, stale_after, local.now) {
-            return Err(RefuseReason::NotCarrying);
-        }
-        if carried.path(seat.stripe).len() >= PATH_MAX {
-            return Err(RefuseReason::TooDeep);
-        }
-        // Both ends asking each other must not both say yes.
-        if local.is_asking(seat.child, seat.stream, seat.stripe) {
-            return Err(RefuseReason::Loop);
-        }
-        let free = self.free_slots(local, seat.stream, carried);
-        if free == 0 {
-            let tuning = &local.config.tuning;
-            let unlimited = Limits { max_copies: None, max_total_copies: None, ..self.limits };
-            let promised = self.promised(seat.stream);
-            let rate = carried.stripe_rate();
-            return Err(match unlimited.free_slots(promised, rate, carried.k(), tuning) {
-                0 => RefuseReason::NoCapacity,
-                _ => RefuseReason::CopyLimit,
-            });
-        }
-        if self.is_reserved_for_others(carried, seat, free)
-            || self.given.len() >= local.config.tuning.tickets_max
-        {
-            return Err(RefuseReason::NoCapacity);
-        }
-        Ok(())
-    }
-
-    /// The source keeps a slot for every stripe that nobody has from it yet: without one copy
-    /// outside, the slots of all viewers together could not spread that stripe.
-    fn is_reserved_for_others(&self, carried: &Carried, seat: Seat, free: u16) -> bool {
-        if !carried.source {
-            return false;
-        }
-        let mut unserved = StripeSet::first(carried.k());
-        for held in self.by_seat.keys().filter(|held| held.stream == seat.stream) {
-            unserved.remove(held.stripe);
-        }
-        !unserved.contains(seat.stripe) && u32::from(free) <= unserved.len()
-    }
-
-    fn grant(&mut self, local: &mut Local, carried: &Carried, seat: Seat, ask: &Ask) -> Verdict {
-        let path = carried.path(seat.stripe).to_vec();
-        let ticket = if let Some(ticket) = self.by_seat.get(&seat).copied() {
-            self.renew(local, ticket, false);
-            ticket
-        } else {
-            let ticket = TicketId(local.random());
-            let sixteenths = SIXTEENTHS / u32::from(carried.k().max(1));
-            let stripe_rate = carried.stripe_rate();
-            let given = Given { seat, stage: Stage::Reserved, stripe_rate, sixteenths };
-            self.given.insert(ticket, given, local.now + local.config.tuning.reservation);
-            self.by_seat.insert(seat, ticket);
-            let contact = ask.contact.clone();
-            let fresh = Child { contact, free: ask.free, up: false };
-            self.children.entry((seat.stream, seat.child)).or_insert(fresh);
-            local.counters.granted += 1;
-            let Seat { stream, stripe, child } = seat;
-            local.event(Event::TicketGiven { ticket, stream, stripe, child });
-            if self.children.get(&(seat.stream, seat.child)).is_some_and(|child| child.up) {
-                self.send_path(local, to_child(seat.stream, seat.child), seat.stripe);
-            }
-            ticket
-        };
-        let left = self.given.deadline(&ticket).map_or(0, |at| micros(at.since(local.now)) / 1_000);
-        let expires_in_ms = u32::try_from(left).unwrap_or(u32::MAX);
-        Verdict::Grant { ticket, expires_in_ms, path }
     }
 
     /// Extends a lease. A reservation becomes a ticket only by bytes that the child acknowledges.
@@ -541,76 +420,9 @@ impl Forwarder {
 
     fn send_path(&self, local: &mut Local, feed: FeedKey, stripe: Stripe) {
         let path = local.carried.get(&feed.stream).map(|carried| carried.path(stripe).to_vec());
-        if let Some(path) = path.filter(|path| !path.is_empty()) {
+        if let Some(path) = path {
             local.emit(Output::SendPath { feed, stripe, path });
         }
-    }
-
-    fn promised(&self, stream: StreamId) -> Promised {
-        let mut promised = Promised::default();
-        for (_, given) in self.given.iter() {
-            promised.rate = Bitrate::from_bps(promised.rate.as_bps() + given.stripe_rate.as_bps());
-            promised.sixteenths += given.sixteenths;
-            promised.of_stream += u32::from(given.seat.stream == stream);
-        }
-        promised
-    }
-
-    fn exceeds(&self, local: &Local, carried: &Carried, promised: Promised) -> bool {
-        let tuning = &local.config.tuning;
-        let budget = self.limits.usable(tuning).percent(tuning.slot_share_percent);
-        let k = u32::from(carried.k());
-        let over = |limit: Option<u32>, used: u32, scale: u32| {
-            limit.is_some_and(|copies| used > copies.saturating_mul(scale))
-        };
-        promised.rate > budget
-            || over(self.limits.max_copies, promised.of_stream, k)
-            || over(self.limits.max_total_copies, promised.sixteenths, SIXTEENTHS)
-    }
-
-    /// Others to ask for stripes that were refused: own children with free slots, then those whose
-    /// children may have some, then `others`.
-    fn redirect(
-        &self,
-        local: &mut Local,
-        carried: &Carried,
-        stream: StreamId,
-        wanted: StripeSet,
-        asker: NodeId,
-        others: Vec<Candidate>,
-    ) -> Vec<Candidate> {
-        let mut ranked = Vec::new();
-        for ((_, node), child) in self.children.iter().filter(|((of, _), _)| *of == stream) {
-            if *node == asker || local.is_banned(node) {
-                continue;
-            }
-            let stripes = self.stripes_of(stream, *node);
-            if !wanted.iter().any(|stripe| stripes.contains(stripe)) {
-                continue;
-            }
-            let depths: Vec<u8> = (0..carried.k())
-                .map(|stripe| {
-                    let depth = u8::try_from(carried.path(stripe).len()).unwrap_or(DEPTH_NONE);
-                    if stripes.contains(stripe) { depth } else { DEPTH_NONE }
-                })
-                .collect();
-            let depth = depths.iter().copied().min().unwrap_or(DEPTH_NONE);
-            let (contact, free) = (child.contact.clone(), child.free);
-            ranked.push((free == 0, depth, Candidate { contact, depths, free, source: false }));
-        }
-        // Equally good ones in random order, so that a crowd does not all run to the same node.
-        let mut ranked: Vec<_> = ranked
-            .into_iter()
-            .map(|(full, depth, candidate)| (full, depth, local.random(), candidate))
-            .collect();
-        ranked.sort_by_key(|(full, depth, lot, _)| (*full, *depth, *lot));
-        let mut list: Vec<_> = ranked.into_iter().map(|(.., candidate)| candidate).collect();
-        let full_from = list.partition_point(|candidate| candidate.free > 0);
-        let full = list.split_off(full_from);
-        list.extend(others.into_iter().filter(|other| other.contact.node != asker));
-        list.extend(full);
-        bound(&mut list);
-        list
     }
 
     fn ticket_of(&self, stream: StreamId, child: NodeId, stripe: Stripe) -> Option<TicketId> {
@@ -631,24 +443,6 @@ impl Forwarder {
         self.children.keys().filter(|(_, child)| *child == node).map(|(of, _)| *of).collect()
     }
 }
-
-/// Cuts a list of candidates to what fits a message, one entry for each node.
-pub(super) fn bound(candidates: &mut Vec<Candidate>) {
-    let mut bytes = 0;
-    let mut seen = Vec::new();
-    candidates.retain(|candidate| {
-        let node = candidate.contact.node;
-        bytes += candidate.contact.addrs.iter().map(|addr| addr.as_str().len() + 4).sum::<usize>();
-        bytes += 220;
-        let fits = bytes <= CANDIDATE_BYTES_MAX && !seen.contains(&node);
-        seen.push(node);
-        fits
-    });
-    candidates.truncate(CANDIDATES_MAX);
-}
-
-/// Most bytes that candidates take of a message.
-const CANDIDATE_BYTES_MAX: usize = 8_192;
 
 fn to_child(stream: StreamId, peer: NodeId) -> FeedKey {
     FeedKey { stream, peer, direction: Direction::ToChild }

@@ -22,6 +22,9 @@ pub(super) struct Publisher {
     streams: BTreeMap<StreamId, Published>,
     /// Signed, and not yet confirmed by the supernode.
     unconfirmed: BTreeSet<StreamId>,
+    /// Of those, handed over and not yet answered.
+    in_flight: BTreeSet<StreamId>,
+    retry_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -89,6 +92,7 @@ impl Publisher {
         if newest {
             published.sealing = false;
             self.unconfirmed.insert(stream);
+            self.in_flight.remove(&stream);
         }
         newest
     }
@@ -104,15 +108,33 @@ impl Publisher {
     /// A new supernode knows nothing of this node's streams.
     pub(super) fn hand_over_again(&mut self) {
         self.unconfirmed = self.streams.keys().copied().collect();
+        self.in_flight.clear();
+        self.retry_at = None;
     }
 
-    /// Streams whose newest announcement the supernode has not confirmed.
-    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = StreamId> {
-        self.unconfirmed.iter().copied()
+    /// Streams whose newest announcement the supernode has not confirmed and should be handed now:
+    /// a few at a time, so that its limit of requests holds.
+    pub(super) fn take_unconfirmed(&mut self, now: Timestamp) -> Vec<StreamId> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        self.retry_at = None;
+        let room = IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
+        let next: Vec<_> =
+            self.unconfirmed.difference(&self.in_flight).take(room).copied().collect();
+        self.in_flight.extend(&next);
+        next
     }
 
     pub(super) fn confirmed(&mut self, stream: StreamId) {
         self.unconfirmed.remove(&stream);
+        self.in_flight.remove(&stream);
+    }
+
+    /// The supernode did not take it, for now.
+    pub(super) fn unconfirmed(&mut self, stream: StreamId, now: Timestamp) {
+        self.in_flight.remove(&stream);
+        self.retry_at = Some(now + RETRY);
     }
 
     /// Repeats announcements and closes what has ended, when due.
@@ -143,7 +165,7 @@ impl Publisher {
                 let close = published.ending.filter(|_| !published.closed);
                 repeat.min(close.unwrap_or(Timestamp::NEVER))
             })
-            .fold(Timestamp::NEVER, Timestamp::min)
+            .fold(self.retry_at.unwrap_or(Timestamp::NEVER), Timestamp::min)
     }
 
     /// Streams that are not ending.
@@ -184,3 +206,7 @@ impl Publisher {
 
 /// Children's feeds stay this long after the end, so that the last chunks arrive.
 const END_GRACE: Duration = Duration::from_secs(2);
+/// Announcements handed over at the same time.
+const IN_FLIGHT_MAX: usize = 8;
+/// Between a refusal and the next attempt.
+const RETRY: Duration = Duration::from_secs(1);

@@ -226,10 +226,8 @@ impl Registrant {
         match self.state {
             State::Registered { node, .. } => Some(node),
             State::Guest { of, .. } => of,
-            State::Looking { .. }
-            | State::Measuring { .. }
-            | State::Asking { .. }
-            | State::Supernode => self.host,
+            State::Looking { .. } | State::Measuring { .. } | State::Asking { .. } => self.host,
+            State::Supernode => None,
         }
     }
 

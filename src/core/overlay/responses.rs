@@ -5,7 +5,7 @@
 use super::{
     DirRequest, DirResponse, EndReason, Overlay, RequestFailure, RequestId, Response, TicketId,
     TicketRequest, TicketResponse, Verdict,
-    inbound::Origin,
+    announcing::Origin,
     local::{Pending, Purpose},
 };
 use crate::ids::{NodeId, StreamId};
@@ -64,12 +64,8 @@ impl Overlay {
                     watch.on_silence(id, to);
                 }
             }
-            // The next renewal hands over what is not confirmed.
-            Purpose::Publish { .. }
-            | Purpose::Unregister
-            | Purpose::Status
-            | Purpose::Release
-            | Purpose::Revoke => {}
+            Purpose::Publish { stream } => self.publisher.unconfirmed(stream, self.local.now),
+            Purpose::Unregister | Purpose::Status | Purpose::Release | Purpose::Revoke => {}
         }
     }
 
@@ -124,9 +120,6 @@ impl Overlay {
                 let digest = self.directory.digest();
                 let step = self.registrant.answered(&mut self.local, to, &response, digest);
                 self.take_step(step);
-                if self.registrant.is_member() {
-                    self.hand_over_announcements();
-                }
             }
             Purpose::Meet => self.met(to, &response),
             Purpose::Join { stream } => self.on_candidates(to, stream, response),
@@ -141,7 +134,7 @@ impl Overlay {
                 | DirResponse::Full { .. }
                 | DirResponse::Candidates { .. }
                 | DirResponse::Found { .. }
-                | DirResponse::Page { .. } => {}
+                | DirResponse::Page { .. } => self.publisher.unconfirmed(stream, self.local.now),
             },
             Purpose::Push => self.dissemination.pushed(to),
             Purpose::Unregister

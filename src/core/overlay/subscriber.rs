@@ -6,6 +6,7 @@
 mod failover;
 mod search;
 mod seat;
+mod upkeep;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -42,6 +43,10 @@ pub(super) struct Subscriber {
     progress_at: Timestamp,
     paused: bool,
     lost_since: Option<Timestamp>,
+    /// When the source last answered.
+    source_heard_at: Timestamp,
+    /// It played at some time.
+    has_played: bool,
     /// `Event::Playing` was said and nothing to the contrary since.
     said_playing: bool,
     said_ended: bool,
@@ -101,6 +106,8 @@ impl Subscriber {
             progress_at: now,
             paused: false,
             lost_since: None,
+            source_heard_at: now,
+            has_played: false,
             said_playing: false,
             said_ended: false,
             news: false,
@@ -268,7 +275,7 @@ impl Subscriber {
         let stripe = |(stripe, seat): (Stripe, &Seat)| StripeView {
             stripe,
             parent: seat.parent(),
-            depth: seat.live.as_ref().map(|held| u8::try_from(held.path.len()).unwrap_or(u8::MAX)),
+            depth: seat.live.as_ref().and_then(Held::depth),
         };
         WatchView {
             stream: self.stream,

@@ -116,7 +116,13 @@ pub(super) fn source_key(owner: NodeId) -> SourceKey {
     SourceKey(*blake3::hash(owner.as_bytes()).as_bytes())
 }
 
-pub(super) fn draft(owner: NodeId, name: &str, rate: Bitrate, k: u8, epoch: u64) -> AnnouncementDraft {
+pub(super) fn draft(
+    owner: NodeId,
+    name: &str,
+    rate: Bitrate,
+    k: u8,
+    epoch: u64,
+) -> AnnouncementDraft {
     AnnouncementDraft {
         source: source_key(owner),
         name: StreamName::new(name).unwrap(),
@@ -154,7 +160,12 @@ impl Testnet {
     }
 
     /// Adds a node that knows `bootstrap`.
-    pub(super) fn add(&mut self, index: u16, mut config: OverlayConfig, bootstrap: &[NodeId]) -> NodeId {
+    pub(super) fn add(
+        &mut self,
+        index: u16,
+        mut config: OverlayConfig,
+        bootstrap: &[NodeId],
+    ) -> NodeId {
         let id = node(index);
         let contacts = bootstrap.iter().map(|node| self.contact(*node));
         config.bootstrap = contacts.collect();
@@ -267,12 +278,17 @@ impl Testnet {
         while !done(self) {
             assert!(
                 self.now.since(start) < limit,
-                "{what}: not within {limit:?}; last events {:#?}",
-                &self.events[self.events.len().saturating_sub(8)..]
+                "{what}: not within {limit:?}; last events {}",
+                self.last_events(12)
             );
             self.run(ms(20));
         }
         self.now.since(start)
+    }
+
+    fn last_events(&self, count: usize) -> String {
+        let from = self.events.len().saturating_sub(count);
+        self.events[from..].iter().map(|event| format!("\n  {event:?}")).collect()
     }
 
     pub(super) fn snapshot(&self, node: NodeId) -> Snapshot {
@@ -364,10 +380,11 @@ impl Testnet {
     /// Sends a request as `from` would, whoever that is; the answer is thrown away.
     pub(super) fn inject(&mut self, from: NodeId, to: NodeId, body: Request) -> Response {
         let id = InboundId(u64::MAX);
-        self.nodes.get_mut(&to).unwrap().overlay.handle_input(
-            Input::Request { id, from, body },
-            self.now,
-        );
+        self.nodes
+            .get_mut(&to)
+            .unwrap()
+            .overlay
+            .handle_input(Input::Request { id, from, body }, self.now);
         let mut answer = None;
         let mut rest = Vec::new();
         while let Some(output) = self.nodes.get_mut(&to).unwrap().overlay.poll_output() {
@@ -520,7 +537,8 @@ impl Testnet {
                 }
             }
             Output::SendPath { feed, stripe, path } => {
-                let key = FeedKey { stream: feed.stream, peer: from, direction: Direction::FromParent };
+                let key =
+                    FeedKey { stream: feed.stream, peer: from, direction: Direction::FromParent };
                 let input = Input::Path { feed: key, stripe, path };
                 self.after(self.delay(from, feed.peer), Happening::Deliver(feed.peer, input));
             }

@@ -39,7 +39,12 @@ fn sealed(owner: NodeId, epoch: u64, revision: u64, ended: bool) -> Arc<SignedAn
     Arc::new(SignedAnnouncement::seal(announcement, |bytes| Scheme::tag(&key, bytes)).unwrap())
 }
 
-fn publish(net: &mut Testnet, from: NodeId, to: NodeId, a: &Arc<SignedAnnouncement>) -> DirResponse {
+fn publish(
+    net: &mut Testnet,
+    from: NodeId,
+    to: NodeId,
+    a: &Arc<SignedAnnouncement>,
+) -> DirResponse {
     let request = DirRequest::Publish { announcement: Arc::clone(a) };
     match net.inject(from, to, Request::Dir(request)) {
         Response::Dir(response) => response,
@@ -62,18 +67,15 @@ fn a_stream_is_on_every_list_within_five_seconds_and_off_again_when_it_ends() {
         let time = net.run_until("gone", secs(5), |n| everywhere(n, &nodes, stream, false));
         println!("gone everywhere in {time:?}");
     }
-    let ended = |e: &Event| {
-        matches!(e, Event::StreamRemoved { reason: RemovalReason::Ended, .. })
-    };
+    let ended = |e: &Event| matches!(e, Event::StreamRemoved { reason: RemovalReason::Ended, .. });
     assert_eq!(net.events_of(nodes[4]).filter(|e| ended(e)).count(), 3);
 }
 
 #[test]
 fn a_newcomer_has_the_whole_list_within_five_seconds() {
     let (mut net, nodes) = network(21);
-    let streams: Vec<_> = (0..60)
-        .map(|index| net.publish(nodes[2], &format!("stream {index}"), RATE, 1))
-        .collect();
+    let streams: Vec<_> =
+        (0..60).map(|index| net.publish(nodes[2], &format!("stream {index}"), RATE, 1)).collect();
     net.run(secs(3));
     let late = net.add(30, config(), &[nodes[1]]);
     net.run_until("whole", secs(5), |n| streams.iter().all(|stream| n.lists(late, *stream)));
@@ -111,20 +113,20 @@ fn a_tombstone_outlives_every_older_announcement() {
     let live = sealed(owner, 7, 1, false);
     let stream = live.stream();
     assert_eq!(publish(&mut net, nodes[3], boss, &live), DirResponse::Done);
-    net.run(secs(3));
+    net.run(secs(7));
     assert!(everywhere(&net, &nodes, stream, true));
     let tombstone = sealed(owner, 7, 2, true);
     assert_eq!(publish(&mut net, nodes[3], boss, &tombstone), DirResponse::Done);
-    net.run(secs(3));
+    net.run(secs(7));
     assert!(everywhere(&net, &nodes, stream, false));
     let replayed = publish(&mut net, nodes[4], boss, &live);
     assert_eq!(replayed, DirResponse::Refused { reason: DirRefusal::Stale, retry_ms: 0 });
-    net.run(secs(3));
+    net.run(secs(7));
     assert!(everywhere(&net, &nodes, stream, false));
     // The owner may begin anew.
     let again = sealed(owner, 8, 1, false);
     assert_eq!(publish(&mut net, nodes[3], boss, &again), DirResponse::Done);
-    net.run(secs(3));
+    net.run(secs(7));
     assert!(everywhere(&net, &nodes, stream, true));
     assert!(!net.events.iter().any(|(_, _, e)| matches!(e, Event::Offence { .. })));
 }

@@ -49,7 +49,13 @@ fn all_play(net: &Testnet, viewers: &[NodeId], stream: StreamId) -> bool {
     viewers.iter().all(|viewer| net.plays(*viewer, stream))
 }
 
-fn ask(net: &mut Testnet, from: NodeId, to: NodeId, stream: StreamId, stripe: u8) -> TicketResponse {
+fn ask(
+    net: &mut Testnet,
+    from: NodeId,
+    to: NodeId,
+    stream: StreamId,
+    stripe: u8,
+) -> TicketResponse {
     let ask = Ask {
         stream,
         stripes: vec![AskStripe { stripe, head: None }],
@@ -114,7 +120,10 @@ fn eight_households_below_one_copy_share_four_stripes() {
         let (mut net, stream, source, viewers) =
             audience(seed, source, &viewer, 8, Bitrate::from_mbps(1), 4);
         let time = net.run_until("playing", secs(60), |n| all_play(n, &viewers, stream));
-        println!("seed {seed}: all play after {time:?}, source sends {}", net.sends(source, stream));
+        println!(
+            "seed {seed}: all play after {time:?}, source sends {}",
+            net.sends(source, stream)
+        );
         net.run(secs(20));
         assert!(all_play(&net, &viewers, stream), "seed {seed}: it stays so");
         assert!(!net.has_cycle(stream, 4));
@@ -317,8 +326,7 @@ fn one_request_storm_of_one_node_is_limited() {
         audience(62, copies(2), &copies(2), 1, Bitrate::from_mbps(1), 1);
     net.run(secs(1));
     let stormer = node(66);
-    let answers: Vec<_> =
-        (0..200).map(|_| ask(&mut net, stormer, source, stream, 0)).collect();
+    let answers: Vec<_> = (0..200).map(|_| ask(&mut net, stormer, source, stream, 0)).collect();
     let limited = |answer: &&TicketResponse| {
         matches!(answer, TicketResponse::Refused { reason: RefuseReason::RateLimited, .. })
     };

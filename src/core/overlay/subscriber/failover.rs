@@ -119,7 +119,9 @@ impl Subscriber {
             self.no_path(local, forwarder, stripe);
         } else if held.path != path {
             held.path.clone_from(&path);
-            self.set_path(local, forwarder, stripe, path);
+            if !(seat.replacing && seat.cause == MoveCause::Silent) {
+                self.set_path(local, forwarder, stripe, path);
+            }
         }
     }
 
@@ -142,9 +144,9 @@ impl Subscriber {
             }
         }
         if report.silent_since.is_some() {
-            self.silent(local, parent);
+            self.silent(local, forwarder, parent);
         } else {
-            self.speaks(local, parent);
+            self.speaks(local, forwarder, parent);
         }
         for progress in &report.stripes {
             let stripe = progress.stripe;
@@ -264,24 +266,29 @@ impl Subscriber {
     }
 
     /// The parent fell silent: a successor is sought while its ticket is kept.
-    fn silent(&mut self, local: &Local, parent: NodeId) {
-        let now = local.now;
-        let fed_by_it = |seat: &&mut Seat| seat.parent() == Some(parent) && !seat.replacing;
-        for seat in self.seats.iter_mut().filter(fed_by_it) {
-            seat.replace(MoveCause::Silent, now);
+    fn silent(&mut self, local: &mut Local, forwarder: &mut Forwarder, parent: NodeId) {
+        for stripe in 0..self.k() {
+            let seat = &mut self.seats[usize::from(stripe)];
+            if seat.parent() == Some(parent) && !seat.replacing {
+                seat.replace(MoveCause::Silent, local.now);
+                self.no_path(local, forwarder, stripe);
+            }
         }
     }
 
     /// The parent speaks: if it was only suspected of silence, it stays.
-    fn speaks(&mut self, local: &mut Local, parent: NodeId) {
-        let mut released = Vec::new();
-        for seat in &mut self.seats {
+    fn speaks(&mut self, local: &mut Local, forwarder: &mut Forwarder, parent: NodeId) {
+        for stripe in 0..self.k() {
+            let seat = &mut self.seats[usize::from(stripe)];
             let suspected = seat.replacing && seat.cause == MoveCause::Silent;
-            if seat.parent() == Some(parent) && suspected {
-                released.extend(seat.keep());
+            if seat.parent() != Some(parent) || !suspected {
+                continue;
             }
+            let released = seat.keep();
+            let path = seat.live.as_ref().map_or_else(Vec::new, |held| held.path.clone());
+            self.release(local, released.as_slice());
+            self.set_path(local, forwarder, stripe, path);
         }
-        self.release(local, &released);
     }
 
     /// The silent old parent brought something before its successor did.
@@ -333,9 +340,9 @@ impl Subscriber {
             return;
         }
         self.said_playing = true;
-        let depths = self.seats.iter().filter_map(|seat| seat.live.as_ref());
-        let hops = depths.map(|held| held.path.len()).max().unwrap_or(0);
-        let hops = u8::try_from(hops).unwrap_or(u8::MAX);
+        self.has_played = true;
+        let depths = self.seats.iter().filter_map(|seat| seat.live.as_ref()?.depth());
+        let hops = depths.max().unwrap_or(0);
         local.event(Event::Playing { stream: self.stream, k: self.k(), hops });
     }
 
@@ -349,11 +356,9 @@ impl Subscriber {
         if !path.is_empty() {
             path.push(local.hash);
         }
-        let living = !path.is_empty();
-        if let Some(carried) = local.carried.get_mut(&self.stream) {
+        let Some(carried) = local.carried.get_mut(&self.stream) else { return };
+        if carried.path(stripe) != path {
             carried.set_path(stripe, path);
-        }
-        if living {
             forwarder.path_changed(local, self.stream, stripe);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     super::{
-        Ask, AskAnswer, AskStripe, EndReason, Event, MoveCause, NoCapacityReason, Output, PATH_MAX,
+        Ask, AskAnswer, AskStripe, Event, MoveCause, NoCapacityReason, Output, PATH_MAX,
         RefuseReason, RequestId, TicketId, TicketRequest, Verdict,
         forwarder::Forwarder,
         local::{Local, Purpose},
@@ -26,62 +26,6 @@ use crate::{
 };
 
 impl Subscriber {
-    /// Does whatever is due: called after every input that concerns this stream and on time.
-    pub(in super::super) fn drive(&mut self, local: &mut Local, forwarder: &mut Forwarder) {
-        if let Stage::Closing { until, reason } = self.stage {
-            let alone = reason == EndReason::Left && !forwarder.has_children(self.stream);
-            if until <= local.now || alone {
-                let stream = self.stream;
-                forwarder.drop_stream(local, stream, reason);
-                self.finish(local, reason);
-            }
-        }
-        if self.stage == Stage::Done {
-            return;
-        }
-        self.expire(local, forwarder);
-        if self.stage == Stage::Active {
-            self.judge_source(local);
-            self.search(local, forwarder);
-        }
-        self.renew(local, forwarder);
-        self.close_unused_feeds(local);
-    }
-
-    /// When [`Self::drive`] has something to do.
-    pub(in super::super) fn next_deadline(&self, local: &Local) -> Timestamp {
-        let tuning = &local.config.tuning;
-        let mut at = Timestamp::NEVER;
-        match self.stage {
-            Stage::Done => return at,
-            Stage::Closing { until, .. } => at = at.min(until),
-            Stage::Active => {
-                if !self.join.in_flight {
-                    at = at.min(self.join.due_at);
-                }
-                if let Some(since) = self.lost_since {
-                    at = at.min(since + tuning.source_wait);
-                } else if self.said_playing && !self.paused {
-                    at = at.min(self.progress_at + tuning.source_lost_after);
-                }
-                for seat in self.seats.iter().filter(|seat| seat.wants_parent()) {
-                    at = at.min(match &seat.search {
-                        Some(search) => search.next_at,
-                        None => seat.retry_at.max(self.search_from(local)),
-                    });
-                }
-            }
-        }
-        for seat in &self.seats {
-            at = at.min(seat.live_until.unwrap_or(Timestamp::NEVER));
-            at = at.min(seat.soft.as_ref().map_or(Timestamp::NEVER, |(_, until)| *until));
-        }
-        for feed in self.feeds.values() {
-            at = at.min(if feed.up { feed.reask_at } else { feed.since + tuning.open_timeout });
-        }
-        at
-    }
-
     /// An ASK was answered.
     pub(in super::super) fn on_answer(
         &mut self,
@@ -91,7 +35,7 @@ impl Subscriber {
         from: NodeId,
         answer: AskAnswer,
     ) {
-        self.forget_ask(id);
+        self.answered(id, from, local.now);
         let mut unwanted = Vec::new();
         for given in answer.stripes {
             let Some(seat) = self.seats.get_mut(usize::from(given.stripe)) else {
@@ -137,7 +81,7 @@ impl Subscriber {
         stripes: &[Stripe],
         reason: RefuseReason,
     ) {
-        self.forget_ask(id);
+        self.answered(id, from, local.now);
         for stripe in stripes {
             self.on_refusal(local, forwarder, *stripe, from, reason);
         }
@@ -199,74 +143,24 @@ impl Subscriber {
         self.candidates.refused(from, reason, local.now);
     }
 
-    fn forget_ask(&mut self, id: RequestId) {
+    fn answered(&mut self, id: RequestId, from: NodeId, now: Timestamp) {
+        if self.candidates.is_source(&from) {
+            self.source_heard_at = now;
+        }
         for search in self.seats.iter_mut().filter_map(|seat| seat.search.as_mut()) {
             search.in_flight.remove(&id);
         }
     }
 
-    /// Deadlines of tickets and feeds.
-    fn expire(&mut self, local: &mut Local, forwarder: &mut Forwarder) {
-        let now = local.now;
-        let tuning = &local.config.tuning;
-        let (open_timeout, lifetime) = (tuning.open_timeout, tuning.candidate_lifetime);
-        self.candidates.expire(lifetime, now);
-        let unopened: Vec<NodeId> = self
-            .feeds
-            .iter()
-            .filter(|(_, feed)| !feed.up && feed.since + open_timeout <= now)
-            .map(|(parent, _)| *parent)
-            .collect();
-        for parent in unopened {
-            self.feeds.remove(&parent);
-            local.emit(Output::CloseFeed { feed: self.feed_key(parent), reason: EndReason::Left });
-            self.lose(local, forwarder, parent, MoveCause::Unopened);
-        }
-        let mut released = Vec::new();
-        let mut stopped = Vec::new();
-        for (stripe, seat) in (0..).zip(&mut self.seats) {
-            let over = seat.soft.take_if(|(_, until)| *until <= now);
-            released.extend(over.map(|(held, _)| held));
-            if seat.live_until.is_some_and(|until| until <= now) {
-                let cause = seat.cause;
-                let search = seat.search.take();
-                let (retry_at, rounds) = (seat.retry_at, seat.rounds);
-                released.extend(seat.orphan(cause, now));
-                // The search for the successor goes on where it was.
-                (seat.search, seat.retry_at, seat.rounds) = (search, retry_at, rounds);
-                stopped.push(stripe);
-            }
-        }
-        self.release(local, &released);
-        for stripe in stopped {
-            self.no_path(local, forwarder, stripe);
-        }
-    }
-
-    /// Whether the source still speaks.
-    fn judge_source(&mut self, local: &mut Local) {
-        let tuning = &local.config.tuning;
-        let (lost_after, wait) = (tuning.source_lost_after, tuning.source_wait);
-        let quiet = local.now.since(self.progress_at);
-        if self.lost_since.is_none() && self.said_playing && !self.paused && quiet >= lost_after {
-            self.lost_since = Some(local.now);
-            self.join.due_at = self.join.due_at.min(local.now);
-            local.event(Event::SourceLost { stream: self.stream });
-        }
-        if self.lost_since.is_some_and(|since| local.now.since(since) >= wait) {
-            self.close(local, Duration::ZERO, EndReason::SourceLost);
-        }
-    }
-
     /// Searching starts when the directory has answered, or is late.
-    fn search_from(&self, local: &Local) -> Timestamp {
+    pub(super) fn search_from(&self, local: &Local) -> Timestamp {
         if self.join.answered || self.seats.iter().any(|seat| seat.last.is_some()) {
             return local.now;
         }
         self.started_at + JOIN_PATIENCE
     }
 
-    fn search(&mut self, local: &mut Local, forwarder: &Forwarder) {
+    pub(super) fn search(&mut self, local: &mut Local, forwarder: &Forwarder) {
         let now = local.now;
         if self.made_of.is_none() {
             self.report_unknown(local);
@@ -339,7 +233,7 @@ impl Subscriber {
         plan
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         local: &mut Local,
         forwarder: &Forwarder,
@@ -408,31 +302,6 @@ impl Subscriber {
             let retry_ms = micros(self.join.due_at.since(local.now)) / 1_000;
             let reason = NoCapacityReason::UnknownStream;
             local.event(Event::NoCapacity { stream: self.stream, reason, retry_ms });
-        }
-    }
-
-    /// Leases are renewed by asking again: it also repairs a path or a renewal that got lost.
-    fn renew(&mut self, local: &mut Local, forwarder: &Forwarder) {
-        let now = local.now;
-        let every = local.config.tuning.reask_every;
-        let due: Vec<NodeId> = self
-            .feeds
-            .iter()
-            .filter(|(_, feed)| feed.up && feed.reask_at <= now)
-            .map(|(parent, _)| *parent)
-            .collect();
-        for parent in due {
-            let stripes: Vec<Stripe> = (0..)
-                .zip(&self.seats)
-                .filter(|(_, seat)| seat.parent() == Some(parent))
-                .map(|(stripe, _)| stripe)
-                .collect();
-            if let Some(feed) = self.feeds.get_mut(&parent) {
-                feed.reask_at = now + every;
-            }
-            if !stripes.is_empty() && self.stage == Stage::Active {
-                self.ask(local, forwarder, parent, stripes, true);
-            }
         }
     }
 

@@ -124,6 +124,12 @@ impl Seat {
 }
 
 impl Held {
+    /// Hops from the source; `None` while the path is broken somewhere above.
+    pub(in super::super) fn depth(&self) -> Option<u8> {
+        let hops = u8::try_from(self.path.len()).unwrap_or(u8::MAX);
+        (hops > 0).then_some(hops)
+    }
+
     pub(in super::super) const fn ticket(&self) -> (NodeId, TicketId) {
         (self.parent, self.ticket)
     }

@@ -12,9 +12,10 @@ use std::{
 use anyhow::{Context, bail};
 use astral_netsim::{
     run::{run, run_all},
-    scenario::Scenario,
+    scenario::{Scenario, seconds},
     summary::Summary,
-    world::Progress,
+    trace::Log,
+    world::{Progress, World},
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -53,6 +54,15 @@ struct RunArgs {
     /// One JSON object on stdout.
     #[arg(long)]
     json: bool,
+    /// Write all that these nodes (by number, the source is 0) hear and do to stderr.
+    #[arg(long, value_delimiter = ',')]
+    log: Vec<u32>,
+    /// Begin with that at this second.
+    #[arg(long, default_value_t = 0.0)]
+    log_from: f64,
+    /// End it at this second.
+    #[arg(long, default_value_t = 1e9)]
+    log_to: f64,
 }
 
 #[derive(Debug, Args)]
@@ -91,12 +101,17 @@ fn start(cli: Cli) -> anyhow::Result<bool> {
 }
 
 fn one(args: &RunArgs) -> anyhow::Result<bool> {
-    let mut scenario = load(&args.scenario)?;
+    let mut scenario = named(&args.scenario)?;
     if let Some(nodes) = args.nodes {
         scenario.viewers.count = nodes;
         scenario.check()?;
     }
-    let summary = run(scenario, args.seed, progress());
+    let log = Log {
+        nodes: args.log.iter().copied().collect(),
+        from: seconds(args.log_from),
+        to: seconds(args.log_to),
+    };
+    let summary = World::new(scenario, args.seed).with_log(log).run(progress());
     print(&summary, args.json, &args.scenario)?;
     Ok(summary.ok)
 }
@@ -119,7 +134,7 @@ fn swarm(args: &SwarmArgs) -> anyhow::Result<bool> {
 fn replay(what: &str) -> anyhow::Result<bool> {
     let (name, seed) = what.rsplit_once('@').context("write SCENARIO@SEED or swarm@SEED")?;
     let seed: u64 = seed.parse().context("the seed is a number")?;
-    let scenario = if name == "swarm" { Scenario::drawn(seed) } else { load(name)? };
+    let scenario = named(what)?;
     let first = run(scenario.clone(), seed, progress());
     let second = run(scenario, seed, progress());
     print(&first, false, name)?;
@@ -128,6 +143,15 @@ fn replay(what: &str) -> anyhow::Result<bool> {
     }
     println!("the same run twice");
     Ok(first.ok)
+}
+
+/// `swarm@SEED`, or what [`load`] takes, whose seed is not looked at.
+fn named(what: &str) -> anyhow::Result<Scenario> {
+    let (name, seed) = what.rsplit_once('@').unwrap_or((what, "1"));
+    if name == "swarm" {
+        return Ok(Scenario::drawn(seed.parse().context("the seed is a number")?));
+    }
+    load(name)
 }
 
 fn load(name: &str) -> anyhow::Result<Scenario> {
@@ -155,17 +179,21 @@ fn print(summary: &Summary, json: bool, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line on stderr that is refreshed in place on a terminal, and silence otherwise.
+/// A line on stderr that is refreshed in place on a terminal; elsewhere a line now and then.
 fn progress() -> impl FnMut(&Progress) {
+    const PLAIN_EVERY_S: u64 = 20;
     let terminal = std::io::stderr().is_terminal();
     move |progress| {
-        if terminal {
-            let Progress { now, end, nodes, events, waiting } = progress;
-            let (now, end) = (now / 1_000_000, end / 1_000_000);
-            let mut out = std::io::stderr();
-            // A terminal that is gone is no reason to stop.
-            let _ = write!(out, "\r{now}/{end} s  {nodes} nodes  {events} events  {waiting} wait \x1b[K");
-            let _ = if now >= end { writeln!(out) } else { out.flush() };
-        }
+        let Progress { now, end, nodes, events, waiting } = progress;
+        let (now, end) = (now / 1_000_000, end / 1_000_000);
+        let line = format!("{now}/{end} s  {nodes} nodes  {events} events  {waiting} wait");
+        let mut out = std::io::stderr();
+        // A terminal that is gone is no reason to stop.
+        let _ = match (terminal, now) {
+            (true, now) if now >= end => writeln!(out, "\r{line}\x1b[K"),
+            (true, _) => write!(out, "\r{line}\x1b[K").and_then(|()| out.flush()),
+            (false, now) if now.is_multiple_of(PLAIN_EVERY_S) => writeln!(out, "{line}"),
+            (false, _) => Ok(()),
+        };
     }
 }

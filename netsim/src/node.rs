@@ -135,6 +135,8 @@ pub struct SimNode {
     next_inbound: u64,
     todo: VecDeque<Todo>,
     leaving: bool,
+    /// The newest chunk said that the source paused.
+    paused: bool,
     /// The player, if this node watches.
     pub player: Option<Player>,
     /// How this node misbehaves.
@@ -192,6 +194,7 @@ impl SimNode {
             next_inbound: 0,
             todo: VecDeque::new(),
             leaving: false,
+            paused: false,
             player: None,
             misdeed: Misdeed::Honest,
             view: NodeView::default(),
@@ -381,8 +384,16 @@ impl SimNode {
         let mut rounds = 0;
         while let Some(todo) = self.todo.pop_front() {
             match todo {
-                Todo::Overlay(input) => self.overlay.handle_input(input, now),
-                Todo::Relay(input) => self.relay.handle_input(input, now),
+                Todo::Overlay(input) => {
+                    cx.trace.note(cx.now, self.index, "overlay <-", &input);
+                    self.overlay.handle_input(input, now);
+                }
+                Todo::Relay(input) => {
+                    if !matches!(input, RelayInput::Drained { .. } | RelayInput::Credit { .. }) {
+                        cx.trace.note(cx.now, self.index, "relay <-", &input);
+                    }
+                    self.relay.handle_input(input, now);
+                }
             }
             self.drain(cx);
             rounds += 1;

@@ -55,6 +55,9 @@ pub struct Scenario {
     /// Modelled services.
     #[serde(default)]
     pub services: Services,
+    /// Constants of the protocol that a sweep changes.
+    #[serde(default)]
+    pub tuning: TuningChoice,
     /// What goes wrong.
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,
@@ -258,6 +261,14 @@ pub enum SessionLaw {
     Exponential,
     /// Most short, some very long, as measured in live streaming.
     Lognormal,
+}
+
+/// Constants of the protocol that differ from the core's defaults in this run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TuningChoice {
+    /// Share of the usable uplink that becomes slots, in percent.
+    pub slot_share_percent: Option<u64>,
 }
 
 /// How links behave.

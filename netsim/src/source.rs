@@ -222,7 +222,8 @@ mod tests {
         let mut source = SimSource::new(SourceKey([3; 32]), 9, Stream::default());
         let mut inits = 0;
         let (mut bytes, mut keys, mut stripes) = (0, 0, [0_u64; 8]);
-        for made in (0..300).flat_map(|_| source.frame()) {
+        let all: Vec<Made> = (0..300).flat_map(|_| source.frame()).collect();
+        for made in all {
             match made {
                 Made::Init(init) => {
                     assert!(verify_init(&init, &source.id()));

@@ -47,6 +47,8 @@ pub struct ChecksReport {
     pub depth_mean: f64,
     /// Copies that the source sent after the joins.
     pub source_copies: f64,
+    /// Slots over wants at the end; 0 where liveness was not judged.
+    pub capacity: f64,
 }
 
 /// Everything that a summary is made of.
@@ -122,6 +124,8 @@ pub struct Summary {
     pub depth_mean: f64,
     /// Copies that the source sent, after the joins.
     pub source_copies: f64,
+    /// Slots over wants at the end: below 1.05 nobody is promised anything.
+    pub capacity: f64,
     /// Share of media that viewers sent.
     pub viewer_share: f64,
     /// Share of bytes that is no media.
@@ -213,6 +217,7 @@ impl Summary {
             depth_max: checks.depth_max,
             depth_mean: round(checks.depth_mean),
             source_copies: round(checks.source_copies),
+            capacity: round(checks.capacity),
             viewer_share: round(parts.viewer_payload as f64 / tally.bytes.payload.max(1) as f64),
             overhead: round(tally.bytes.overhead()),
             overhead_messages: round(
@@ -295,7 +300,8 @@ impl fmt::Display for Summary {
         writeln!(f, "  depth          mean {:.2} max {}", self.depth_mean, self.depth_max)?;
         writeln!(
             f,
-            "  media          source {:.2} copies, viewers send {:.1} %, twice {:.2} %",
+            "  media          capacity {:.2}, source {:.2} copies, viewers send {:.1} %, twice {:.2} %",
+            self.capacity,
             self.source_copies,
             self.viewer_share * 100.0,
             self.duplicates * 100.0

@@ -2,7 +2,7 @@
 //!
 //! Owns the hash that says whether two runs were the same run. Does not own what is traced.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// Bytes gathered before the hash sees them.
 const BUFFER: usize = 64 * 1_024;
@@ -14,6 +14,18 @@ pub struct Trace {
     buffer: Vec<u8>,
     /// Outputs that were traced.
     entries: u64,
+    log: Log,
+}
+
+/// Nodes whose inputs and outputs are also written to stderr, from a moment on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Log {
+    /// Their numbers.
+    pub nodes: BTreeSet<u32>,
+    /// In microseconds of simulated time.
+    pub from: u64,
+    /// In microseconds of simulated time.
+    pub to: u64,
 }
 
 impl Trace {
@@ -21,7 +33,20 @@ impl Trace {
     #[must_use]
     pub fn new() -> Self {
         let hasher = blake3::Hasher::new_derive_key("astral 2026 netsim trace v1");
-        Self { hasher, buffer: Vec::with_capacity(BUFFER), entries: 0 }
+        Self { hasher, buffer: Vec::with_capacity(BUFFER), entries: 0, log: Log::default() }
+    }
+
+    /// Also writes what some nodes do to stderr.
+    pub fn set_log(&mut self, log: Log) {
+        self.log = log;
+    }
+
+    /// Writes something that is no output, such as an input, for people alone.
+    pub fn note(&self, at: u64, node: u32, what: &str, value: &impl fmt::Debug) {
+        let Log { nodes, from, to } = &self.log;
+        if (*from..*to).contains(&at) && nodes.contains(&node) {
+            eprintln!("{:>11.6} {node} {what} {value:?}", at as f64 / 1e6);
+        }
     }
 
     /// One output of numbers.
@@ -35,6 +60,7 @@ impl Trace {
 
     /// One output by its debug text.
     pub fn text(&mut self, at: u64, node: u32, output: &impl fmt::Debug) {
+        self.note(at, node, "->", output);
         self.numbers([at, u64::from(node)]);
         // Writing into a vector cannot fail; a `Debug` that fails is traced up to there.
         let _ = fmt::write(self, format_args!("{output:?}"));

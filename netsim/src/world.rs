@@ -117,6 +117,13 @@ impl World {
         world
     }
 
+    /// Also writes what some nodes do to stderr.
+    #[must_use]
+    pub fn with_log(mut self, log: crate::trace::Log) -> Self {
+        self.trace.set_log(log);
+        self
+    }
+
     /// Runs to the end; `progress` hears of every simulated second.
     #[must_use]
     pub fn run(mut self, mut progress: impl FnMut(&Progress)) -> Summary {

@@ -296,12 +296,17 @@ impl SimNode {
         match known.epochs.check(chunk, &feed.stream) {
             Ok(Checked::Chunk(chunk)) => {
                 let ends = chunk.header().flags.contains(ChunkFlags::END);
+                let paused = chunk.header().flags.contains(ChunkFlags::PAUSE);
+                let stream = feed.stream;
+                if std::mem::replace(&mut self.paused, paused) != paused {
+                    self.overlay_input(Input::Paused { stream, paused }, cx);
+                }
                 if let Some(player) = &mut self.player {
                     player.arrived(&chunk, feed.peer, Self::moment(cx), cx.tally);
                 }
                 self.relay_input(RelayInput::Chunk { feed, chunk }, cx);
                 if ends {
-                    self.overlay_input(Input::StreamEnded { stream: feed.stream }, cx);
+                    self.overlay_input(Input::StreamEnded { stream }, cx);
                 }
             }
             Ok(Checked::Discarded(bytes)) => {

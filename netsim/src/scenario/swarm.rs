@@ -7,7 +7,7 @@ use astral_core::units::Bitrate;
 
 use super::{
     Bars, Class, Fault, FaultKind, Join, JoinLaw, Network, Pick, PolicyChoice, Scenario, Services,
-    Session, SessionLaw, Source, Stream, Supernodes, Viewers, Who,
+    Session, SessionLaw, Source, Stream, Supernodes, TuningChoice, Viewers, Who,
 };
 use crate::random::{Dice, Purpose};
 
@@ -82,6 +82,7 @@ impl Scenario {
                 ..Network::default()
             },
             services: Services::default(),
+            tuning: TuningChoice::default(),
             faults,
             bars: Bars { played: Some(0.9), ..Bars::default() },
         }

@@ -3,9 +3,11 @@
 //! Owns the slots of nodes and what a node is made of. Node 0 is the source, then come the
 //! supernodes, then the viewers in the order in which they join.
 
+use std::collections::BTreeSet;
+
 use astral_core::{
     ids::NodeId,
-    overlay::{Addr, Contact, OverlayConfig, RoleChoice, path_hash},
+    overlay::{Addr, Contact, OverlayConfig, RoleChoice, Tuning, path_hash},
     units::Bitrate,
 };
 
@@ -31,9 +33,6 @@ const SUPERNODE_UPLINK: Bitrate = Bitrate::from_mbps(100);
 const UPLINK_MIN: Bitrate = Bitrate::from_kbps(256);
 /// Supernodes that a newcomer knows by name.
 const BOOTSTRAP: u64 = 3;
-/// Share of the uplink that becomes slots, in percent, told and measured: what the overlay promises.
-const SLOTS_TOLD: u64 = 90;
-const SLOTS_MEASURED: u64 = 85;
 /// A departed viewer's successor comes after this, in microseconds.
 const REPLACE_AFTER_US: u64 = 500_000;
 
@@ -79,6 +78,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     pub(super) node: Option<Box<SimNode>>,
     pub(super) armed_at: u64,
+    /// Nodes that a connection is up with.
+    pub(super) neighbours: BTreeSet<u32>,
     /// Events that happened to it while it was frozen.
     pub(super) held: Vec<Event>,
     /// Messages sent; names the next one's draws.
@@ -266,6 +267,7 @@ impl World {
             state: State::Waiting,
             node: None,
             armed_at: u64::MAX,
+            neighbours: BTreeSet::new(),
             held: Vec::new(),
             messages: 0,
             sent_before: 0,
@@ -277,11 +279,22 @@ impl World {
     fn slots_max(&self, uplink: Bitrate, max_copies: Option<u32>) -> u32 {
         let k = u64::from(self.scenario.stream.stripes);
         let told = self.scenario.network.uplink_told;
-        let usable = if told { uplink } else { uplink.percent(SLOTS_MEASURED) };
+        let tuning = self.tuning();
+        let usable =
+            if told { uplink } else { uplink.percent(tuning.measured_share_percent) };
         let rate = self.scenario.stream.rate.as_bps().max(1);
-        let carried = usable.percent(SLOTS_TOLD).as_bps() * k / rate;
+        let carried = usable.percent(tuning.slot_share_percent).as_bps() * k / rate;
         let allowed = max_copies.map_or(u64::MAX, |copies| u64::from(copies) * k);
         u32::try_from(carried.min(allowed)).unwrap_or(u32::MAX)
+    }
+
+    /// The core's constants, but for what the scenario changes.
+    fn tuning(&self) -> Tuning {
+        let mut tuning = Tuning::default();
+        if let Some(percent) = self.scenario.tuning.slot_share_percent {
+            tuning.slot_share_percent = percent;
+        }
+        tuning
     }
 
     fn setup(&self, index: u32) -> Setup {
@@ -301,6 +314,7 @@ impl World {
             max_copies: slot.max_copies,
             bootstrap: self.bootstrap(index),
             scheme: SimNode::scheme(),
+            tuning: self.tuning(),
             ..OverlayConfig::default()
         };
         Setup {

@@ -26,6 +26,8 @@ const DEAD_PARENT_MAX_US: u64 = 15_000_000;
 const FRESH_US: u64 = 3_000_000;
 /// Tickets that only one side knows must be gone after this, in microseconds: a lease and the way.
 const LEASE_US: u64 = 12_000_000;
+/// Everybody must be served where slots are this many times what is wanted.
+const CAPACITY_MIN: f64 = 1.05;
 /// Control may add so much to the ceiling, in percent, and one batch may straddle two checks.
 const CONTROL_PERCENT: u64 = 5;
 const BATCH_BYTES: u64 = 70_000;
@@ -64,6 +66,8 @@ pub(super) struct Checks {
     /// Bytes that the source sent and that were cut when the joins were over.
     source_before: Option<(u64, u64)>,
     source_copies: f64,
+    /// Slots over wants at the end.
+    capacity: f64,
 }
 
 impl Checks {
@@ -74,6 +78,7 @@ impl Checks {
             depth_max: self.depth_max,
             depth_mean: self.depth_sum as f64 / self.depth_count.max(1) as f64,
             source_copies: self.source_copies,
+            capacity: self.capacity,
         }
     }
 
@@ -133,12 +138,25 @@ impl World {
             let what = format!("ticket {ticket:x} of stripe {stripe} leaked: its child is not there");
             self.violated(Some(parent), what);
         }
+        self.checks.capacity = self.capacity();
+        if self.checks.capacity < CAPACITY_MIN {
+            return;
+        }
         let indices: Vec<u32> = (0_u32..).take(self.nodes.len()).collect();
         for index in indices {
             if let Some(what) = self.starving(index) {
                 self.violated(Some(index), what);
             }
         }
+    }
+
+    /// Stripes that those who are there may promise, over those that the viewers among them want.
+    fn capacity(&self) -> f64 {
+        let there = || self.nodes.iter().filter(|slot| slot.state == State::Up);
+        let slots: u64 = there().map(|slot| u64::from(slot.slots_max)).sum();
+        let viewers = there().filter(|slot| matches!(slot.kind, Kind::Viewer(_))).count();
+        let wanted = viewers * usize::from(self.scenario.stream.stripes);
+        slots as f64 / wanted.max(1) as f64
     }
 
     /// What a viewer lacks that should lack nothing.

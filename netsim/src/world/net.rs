@@ -197,6 +197,8 @@ impl World {
         let life = LinkLife(self.link_lives);
         let link = Link { life, pipes: Default::default(), closed_by: None };
         self.links.insert(pair(from, to), link);
+        self.nodes[from as usize].neighbours.insert(to);
+        self.nodes[to as usize].neighbours.insert(from);
         let (dialler, dialled) = (self.nodes[from as usize].id, self.contact(to));
         self.with_node(to, |node, cx| node.link_up(Contact::new(dialler, Vec::new()), cx));
         self.with_node(from, |node, cx| node.link_up(dialled, cx));
@@ -242,9 +244,7 @@ impl World {
     pub(super) fn link_down(&mut self, node: u32, peer: u32, life: LinkLife, last: bool) {
         match self.links.get(&pair(node, peer)) {
             Some(link) if link.life != life => return,
-            Some(_) if last => {
-                self.links.remove(&pair(node, peer));
-            }
+            Some(_) if last => self.remove_link(node, peer),
             Some(_) | None => {}
         }
         let peer = self.nodes[peer as usize].id;
@@ -281,7 +281,7 @@ impl World {
         if !(deaf(a) || deaf(b) || self.is_blocked(a, b) || self.is_blocked(b, a)) {
             return;
         }
-        self.links.remove(&pair(a, b));
+        self.remove_link(a, b);
         let now = self.now();
         for (node, peer) in [(a, b), (b, a)] {
             self.queue.push(now, Event::LinkDown { node, peer, life, last: false });
@@ -290,11 +290,13 @@ impl World {
 
     /// Nodes that a node has a connection with.
     pub(super) fn peers(&self, index: u32) -> Vec<u32> {
-        self.links
-            .keys()
-            .filter(|(a, b)| *a == index || *b == index)
-            .map(|(a, b)| if *a == index { *b } else { *a })
-            .collect()
+        self.nodes[index as usize].neighbours.iter().copied().collect()
+    }
+
+    fn remove_link(&mut self, a: u32, b: u32) {
+        self.links.remove(&pair(a, b));
+        self.nodes[a as usize].neighbours.remove(&b);
+        self.nodes[b as usize].neighbours.remove(&a);
     }
 
     pub(super) fn one_way(&self, from: u32, to: u32) -> Duration {

@@ -40,7 +40,7 @@ impl World {
                 u64::from_be_bytes(*stream.0.first_chunk().expect("32 bytes have a first eight"))
             }
         };
-        let isolated = !self.links.keys().any(|(a, b)| *a == node || *b == node);
+        let isolated = self.nodes[node as usize].neighbours.is_empty();
         let (now, stale) = (self.now(), seconds(self.scenario.services.stale_s));
         let mut near: Vec<(u64, u32)> = self
             .servers

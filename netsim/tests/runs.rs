@@ -1,0 +1,47 @@
+//! Whole runs: determinism, the smoke scenario, a swarm.
+
+use astral_netsim::{
+    run::{run, run_all},
+    scenario::Scenario,
+    summary::Summary,
+};
+
+fn shipped(name: &str) -> Scenario {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    Scenario::load(&folder.join(name).with_extension("toml")).unwrap()
+}
+
+#[test]
+fn the_smoke_scenario_holds_its_bars() {
+    for seed in 1..=3 {
+        let summary = run(shipped("smoke"), seed, |_| {});
+        assert!(summary.ok, "{summary}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_and_another_is_not() {
+    let mut smoke = shipped("smoke");
+    smoke.network.loss = 0.002;
+    let first = run(smoke.clone(), 7, |_| {});
+    assert_eq!(run(smoke.clone(), 7, |_| {}), first);
+    assert_ne!(run(smoke, 8, |_| {}).trace_hash, first.trace_hash);
+}
+
+#[test]
+fn a_run_does_not_depend_on_what_runs_beside_it() {
+    let seeds = [3, 4, 5, 6];
+    let side_by_side = run_all(&seeds, 2, |_| shipped("chain"), |_| {});
+    let alone: Vec<Summary> =
+        seeds.iter().map(|seed| run(shipped("chain"), *seed, |_| {})).collect();
+    assert_eq!(side_by_side, alone);
+}
+
+#[test]
+fn twenty_seeds_of_the_swarm_violate_nothing() {
+    let seeds: Vec<u64> = (1..=20).collect();
+    let summaries = run_all(&seeds, 2, Scenario::drawn, |_| {});
+    let failed: Vec<String> =
+        summaries.iter().filter(|summary| !summary.ok).map(ToString::to_string).collect();
+    assert!(failed.is_empty(), "replay with `netsim replay swarm@SEED`:\n{}", failed.join("\n"));
+}

@@ -31,7 +31,7 @@ fn mistakes_on_the_command_line_say_what_to_do() {
         (vec!["run", "--listen", "127.0.0.1:1"], 2, "multiaddr"),
         (vec!["publish", long.as_str(), "--test"], 2, "128"),
         (vec!["play", "not-a-link"], 2, "astral:"),
-        (vec!["publish", "cam", "--camera", "/dev/video99", "--mic", "none"], 1, "astral devices"),
+        (vec!["publish", "cam", "--camera", "/dev/video99", "--mic", "none"], 1, "plug one in"),
         (vec!["publish", "film", "--file", "/nonexistent.mp4"], 1, "/nonexistent.mp4"),
         (vec!["publish", "lab", "--pipeline", "/nonexistent.launch"], 1, "/nonexistent.launch"),
     ] {

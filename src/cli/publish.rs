@@ -234,7 +234,7 @@ fn kbps(rate: Bitrate) -> u32 {
 fn size(text: &str) -> Result<(u32, u32), String> {
     let side = |side: &str| {
         let number: u32 = side.parse().ok()?;
-        ((16..=8_192).contains(&number) && number % 2 == 0).then_some(number)
+        ((16..=8_192).contains(&number) && number.is_multiple_of(2)).then_some(number)
     };
     text.split_once('x')
         .and_then(|(width, height)| Some((side(width)?, side(height)?)))

@@ -33,7 +33,11 @@ pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     host.handle.seed(&stream).await?;
     host.out.note(&format!("seeding {}", args.stream));
     let ended = host.handle.clone();
-    let outcome = host.run_until(async move { Ok(ended.ended(stream.id()).await) }).await;
+    let until_the_end = async move {
+        ended.ended(stream.id()).await;
+        Ok(())
+    };
+    let outcome = host.run_until(until_the_end).await;
     host.leave().await;
     outcome
 }

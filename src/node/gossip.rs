@@ -37,7 +37,7 @@ pub struct GossipDesk {
 #[derive(Debug)]
 pub enum Received {
     /// The overlay judges it.
-    Sound(Input),
+    Sound(Box<Input>),
     /// It is forged or no announcement: reject it; the overlay hears who it was from.
     Forged(Option<NodeId>),
 }
@@ -57,7 +57,7 @@ impl GossipDesk {
         self.next += 1;
         self.waiting.insert(self.next, (id.clone(), from));
         let announcement = Arc::new(announcement);
-        Received::Sound(Input::Gossip { id: self.next, from: node, announcement })
+        Received::Sound(Box::new(Input::Gossip { id: self.next, from: node, announcement }))
     }
 
     /// The overlay's verdict.

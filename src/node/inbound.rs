@@ -48,11 +48,9 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 self.dial_failed(peer_id, &error);
             }
-            SwarmEvent::NewListenAddr { address, .. } => {
-                if !self.listen.contains(&address) {
-                    self.listen.push(address);
-                    self.listening_changed();
-                }
+            SwarmEvent::NewListenAddr { address, .. } if !self.listen.contains(&address) => {
+                self.listen.push(address);
+                self.listening_changed();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.listen.retain(|known| *known != address);
@@ -234,7 +232,7 @@ impl Driver {
         };
         self.links.touch(&propagation_source);
         match self.gossip.receive(&message_id, propagation_source, &message) {
-            Received::Sound(input) => self.input(input),
+            Received::Sound(input) => self.input(*input),
             Received::Forged(node) => {
                 self.counters.forged_gossip += 1;
                 tracing::warn!(peer = %propagation_source, "forged announcement");

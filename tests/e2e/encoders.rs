@@ -30,7 +30,7 @@ fn ffmpeg_publishes_and_every_frame_arrives_in_order_at_another_node() {
     assert_eq!(identity.behind, 0, "of {cut}");
     // A viewer begins at the keyframe that is newest when it finds the stream.
     let missed = FRAMES - frames(&file);
-    assert!(missed % GOP == 0 && missed <= 2 * GOP, "{missed} frames before the first one played");
+    assert!(missed.is_multiple_of(GOP) && missed <= 2 * GOP, "{missed} frames before the first one played");
 }
 
 #[test]

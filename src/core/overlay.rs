@@ -47,6 +47,8 @@ mod subscriber;
 mod wire;
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 mod testnet;

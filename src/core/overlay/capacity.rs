@@ -21,7 +21,7 @@ pub(super) struct Limits {
 /// What is promised already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Promised {
-    /// Sum of the stripe rates of all tickets.
+    /// Sum of the costs of all tickets.
     pub(super) rate: Bitrate,
     /// Tickets of the stream in question.
     pub(super) of_stream: u32,
@@ -42,17 +42,17 @@ impl Limits {
         })
     }
 
-    /// How many more tickets for stripes of `stripe_rate` of a stream with `k` stripes fit.
+    /// How many more tickets fit, each of `cost`, of a stream with `k` stripes.
     pub(super) fn free_slots(
         &self,
         promised: Promised,
-        stripe_rate: Bitrate,
+        cost: Bitrate,
         k: u8,
         tuning: &Tuning,
     ) -> u16 {
         let budget = self.usable(tuning).percent(tuning.slot_share_percent);
         let left = budget.as_bps().saturating_sub(promised.rate.as_bps());
-        let by_uplink = left / stripe_rate.as_bps().max(1);
+        let by_uplink = left / cost.as_bps().max(1);
         let k = u32::from(k.max(1));
         let by_stream = self
             .max_copies

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::DEPTH_NONE;
+use super::{DEPTH_NONE, Tuning};
 use crate::{ids::Stripe, time::Timestamp, units::Bitrate};
 
 /// One stream that this node carries.
@@ -71,9 +71,19 @@ impl Carried {
         u8::try_from(self.stripes.len()).expect("at most STRIPES_MAX stripes")
     }
 
-    /// What one stripe costs.
-    pub(super) fn stripe_rate(&self) -> Bitrate {
+    /// Media rate of one stripe.
+    fn stripe_rate(&self) -> Bitrate {
         Bitrate::from_bps(self.rate.as_bps() / u64::from(self.k().max(1)))
+    }
+
+    /// What feeding one stripe to one child takes of the uplink: media, and what its frames add.
+    /// Small chunks pay more for their headers.
+    pub(super) fn slot_cost(&self, tuning: &Tuning) -> Bitrate {
+        let stripe = self.stripe_rate().as_bps();
+        // As the source cuts: ten chunks a second and stripe, within bounds.
+        let chunk = (stripe / 80).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let framed = stripe + stripe * tuning.chunk_overhead_bytes / chunk;
+        Bitrate::from_bps(framed).percent(100 + tuning.feed_overhead_percent)
     }
 
     /// The path of a stripe down to and with this node; empty without a living parent.
@@ -100,5 +110,42 @@ impl Carried {
                 if self.can_serve(stripe, stale_after, now) { depth } else { DEPTH_NONE }
             })
             .collect()
+    }
+}
+
+/// Bounds of a chunk's payload, as the source cuts.
+const CHUNK_BYTES_MIN: u64 = 1_200;
+const CHUNK_BYTES_MAX: u64 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(rate: Bitrate, k: u8) -> u64 {
+        Carried::member(rate, k, false).slot_cost(&Tuning::default()).as_bps()
+    }
+
+    #[test]
+    fn a_slot_costs_its_media_and_its_frames() {
+        assert_eq!(cost(Bitrate::from_mbps(1), 4), 264_057);
+        // Small chunks pay more: 1,200 bytes are the least.
+        assert_eq!(cost(Bitrate::from_kbps(96), 1), 106_977);
+    }
+
+    #[test]
+    fn without_a_living_parent_nothing_can_be_served_and_the_source_always_serves() {
+        let now = Timestamp::from_millis(10_000);
+        let stale = Duration::from_secs(3);
+        let mut carried = Carried::member(Bitrate::from_mbps(1), 2, false);
+        carried.set_path(0, vec![1, 2]);
+        assert!(!carried.can_serve(0, stale, now), "nothing has arrived");
+        carried.advanced(0, 7, now);
+        assert!(carried.can_serve(0, stale, now));
+        assert_eq!(carried.depths(stale, now), [1, DEPTH_NONE]);
+        assert!(!carried.can_serve(0, stale, now + stale), "the parent brings nothing");
+        carried.set_path(0, vec![]);
+        assert!(!carried.can_serve(0, stale, now), "the path is broken");
+        assert!(Carried::source(Bitrate::from_mbps(1), 2, 9).can_serve(1, stale, now));
+        assert!(!Carried::source(Bitrate::from_mbps(1), 2, 9).can_serve(2, stale, now));
     }
 }

@@ -79,6 +79,12 @@ pub struct Tuning {
     /// framing and control.
     pub slot_share_percent: u64,
 
+    /// What framing and signing add to a chunk, in bytes: a feed carries that as well (measured:
+    /// 111 in the first version of the chunk).
+    pub chunk_overhead_bytes: u64,
+    /// What keepalives and paths add to a feed, in percent (measured in simulation: about 2).
+    pub feed_overhead_percent: u64,
+
     /// A registration lapses unless renewed. Three renewals.
     pub member_lease: Duration,
     /// Between renewals: a loss is noticed and mended within 15 s.
@@ -193,6 +199,8 @@ impl Default for Tuning {
             uplink_unmeasured: Bitrate::from_mbps(10),
             measured_share_percent: 85,
             slot_share_percent: 90,
+            chunk_overhead_bytes: 111,
+            feed_overhead_percent: 2,
             member_lease: Duration::from_secs(15),
             renew_every: Duration::from_secs(5),
             meet_every: Duration::from_secs(3),

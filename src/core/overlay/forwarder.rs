@@ -54,7 +54,7 @@ enum Stage {
 struct Given {
     seat: Seat,
     stage: Stage,
-    stripe_rate: Bitrate,
+    cost: Bitrate,
     sixteenths: u32,
 }
 
@@ -98,13 +98,13 @@ impl Forwarder {
         let mut stripes = Vec::with_capacity(ask.stripes.len());
         for asked in &ask.stripes {
             let seat = Seat { stream: ask.stream, child: from, stripe: asked.stripe };
-            let verdict = match self.admit(local, &carried, seat) {
+            let verdict = match self.admit(local, &carried, seat, ask.attempt > 0) {
                 Ok(()) => self.grant(local, &carried, seat, ask),
                 Err(reason) => {
                     refused.insert(asked.stripe);
                     let full = matches!(reason, RefuseReason::NoCapacity | RefuseReason::CopyLimit);
                     if full && ask.attempt > 0 {
-                        self.make_room(local, &carried, seat);
+                        self.make_room(local, &carried, seat, &others);
                     }
                     local.counters.refused += 1;
                     Verdict::Refuse { reason }

@@ -78,7 +78,8 @@ pub struct Ask {
     pub contact: Contact,
     /// How many more stripes of this stream the child could feed to others.
     pub free: u16,
-    /// How many rounds the child has searched in vain; 0 at first.
+    /// How many rounds the child has searched in vain, when it pleads with this parent to make
+    /// room; else 0.
     pub attempt: u8,
 }
 

@@ -392,4 +392,4 @@ const GRACE_MS_MAX: u32 = 5_000;
 /// Connections kept ready to nodes that are no parents.
 const WARM_LINKS: usize = 2;
 /// Own candidates that are told to children and refused askers.
-const SHARED_CANDIDATES: usize = 6;
+const SHARED_CANDIDATES: usize = 8;

@@ -312,14 +312,6 @@ impl Testnet {
         self.trace.finalize()
     }
 
-    /// From whom a node gets a stripe: what flows, not what is believed.
-    pub(super) fn flowing(&self, stream: StreamId, child: NodeId, stripe: Stripe) -> Vec<NodeId> {
-        let flows = |(key, feed): (&(StreamId, NodeId, NodeId), &SimFeed)| {
-            (key.0 == stream && key.2 == child && feed.flows(stripe)).then_some(key.1)
-        };
-        self.feeds.iter().filter_map(flows).collect()
-    }
-
     /// How many stripes a node sends.
     pub(super) fn sends(&self, parent: NodeId, stream: StreamId) -> u32 {
         let of = |(key, feed): (&(StreamId, NodeId, NodeId), &SimFeed)| {
@@ -732,10 +724,6 @@ impl Testnet {
 impl SimFeed {
     fn flow_set(&self) -> StripeSet {
         if self.up { StripeSet(self.allowed.0 & self.promoted.0) } else { StripeSet::EMPTY }
-    }
-
-    fn flows(&self, stripe: Stripe) -> bool {
-        self.flow_set().contains(stripe)
     }
 }
 

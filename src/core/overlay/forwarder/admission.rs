@@ -18,7 +18,7 @@ use super::{
     Child, Forwarder, Given, Room, Seat, Stage, to_child,
 };
 use crate::{
-    ids::{NodeId, StreamId, Stripe, StripeSet},
+    ids::{NodeId, StreamId, StripeSet},
     time::micros,
     units::Bitrate,
 };
@@ -35,8 +35,8 @@ impl Forwarder {
             return 0;
         }
         let promised = self.promised(stream);
-        let rate = carried.stripe_rate();
-        self.limits.free_slots(promised, rate, carried.k(), &local.config.tuning)
+        let cost = carried.slot_cost(&local.config.tuning);
+        self.limits.free_slots(promised, cost, carried.k(), &local.config.tuning)
     }
 
     /// Limits have changed: what is promised beyond them is revoked, the newest leases first.
@@ -50,7 +50,7 @@ impl Forwarder {
                 .given
                 .iter()
                 .filter(|(_, given)| given.seat.stream == stream)
-                .map(|(ticket, given)| (*ticket, given.stripe_rate, given.sixteenths))
+                .map(|(ticket, given)| (*ticket, given.cost, given.sixteenths))
                 .collect();
             for (ticket, rate, sixteenths) in mine {
                 if !self.exceeds(local, &carried, promised) {
@@ -71,19 +71,21 @@ impl Forwarder {
             usable: self.limits.usable(&local.config.tuning),
             assumed: self.limits.uplink.is_none() && self.limits.estimate.is_none(),
             promised: Bitrate::from_bps(
-                self.given.iter().map(|(_, given)| given.stripe_rate.as_bps()).sum(),
+                self.given.iter().map(|(_, given)| given.cost.as_bps()).sum(),
             ),
             max_copies: self.limits.max_copies,
             max_total_copies: self.limits.max_total_copies,
         }
     }
 
-    /// Whether a seat may be granted; one that is held may always be renewed.
+    /// Whether a seat may be granted; one that is held may always be renewed. Who searched in vain
+    /// elsewhere (`pleads`) may have more than a fair share of one stripe.
     pub(super) fn admit(
         &self,
         local: &Local,
         carried: &Carried,
         seat: Seat,
+        pleads: bool,
     ) -> Result<(), RefuseReason> {
         if local.is_banned(&seat.child) {
             return Err(RefuseReason::Banned);
@@ -116,8 +118,8 @@ impl Forwarder {
             let tuning = &local.config.tuning;
             let unlimited = Limits { max_copies: None, max_total_copies: None, ..self.limits };
             let promised = self.promised(seat.stream);
-            let rate = carried.stripe_rate();
-            return Err(match unlimited.free_slots(promised, rate, carried.k(), tuning) {
+            let cost = carried.slot_cost(tuning);
+            return Err(match unlimited.free_slots(promised, cost, carried.k(), tuning) {
                 0 => RefuseReason::NoCapacity,
                 _ => RefuseReason::CopyLimit,
             });
@@ -125,6 +127,7 @@ impl Forwarder {
         let awaited = self.room.get(&seat.stream).filter(|room| local.now < room.until);
         if awaited.is_some_and(|room| room.seat != seat && free <= 1)
             || self.is_reserved_for_others(carried, seat, free)
+            || !pleads && self.has_its_share(carried, seat, free)
             || self.given.len() >= local.config.tuning.tickets_max
         {
             return Err(RefuseReason::NoCapacity);
@@ -132,11 +135,29 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Stripes are badly spread when this node feeds one stripe to several children, of which one
-    /// has free slots, while somebody lacks another stripe and nobody else can give it. Then one of
-    /// those children moves below the other, and the slot is kept for who lacks. At most once a
-    /// second and stream; the child moves before the bytes stop.
-    pub(super) fn make_room(&mut self, local: &mut Local, carried: &Carried, wanting: Seat) {
+    /// Whether the stripe has twice its even share of this node's slots: the rest is for other
+    /// stripes, so that none runs short while slots are left.
+    fn has_its_share(&self, carried: &Carried, seat: Seat, free: u16) -> bool {
+        let of_stream = self.by_seat.keys().filter(|held| held.stream == seat.stream);
+        let (mut all, mut same) = (usize::from(free), 0);
+        for held in of_stream {
+            all += 1;
+            same += usize::from(held.stripe == seat.stripe);
+        }
+        same >= 2 * all.div_ceil(usize::from(carried.k().max(1)))
+    }
+
+    /// Frees a slot for a child that searched in vain: stripes are badly spread when this node
+    /// feeds one that others with free slots could feed as well, while `wanting` is a stripe whose
+    /// carriers are all full. One such child is moved to those others, before the bytes stop, and
+    /// the slot is kept. At most one at a time and stream.
+    pub(super) fn make_room(
+        &mut self,
+        local: &mut Local,
+        carried: &Carried,
+        wanting: Seat,
+        others: &[Candidate],
+    ) {
         let now = local.now;
         let stale_after = local.config.tuning.stale_after;
         let stream = wanting.stream;
@@ -144,33 +165,49 @@ impl Forwarder {
         if busy || carried.closing || !carried.can_serve(wanting.stripe, stale_after, now) {
             return;
         }
-        let held: Vec<(Stripe, NodeId, TicketId)> = self
-            .by_seat
-            .iter()
-            .filter(|(seat, ticket)| {
-                let settled = |given: &Given| given.stage == Stage::Confirmed;
-                seat.stream == stream && self.given.get(ticket).is_some_and(settled)
-            })
-            .map(|(seat, ticket)| (seat.stripe, seat.child, *ticket))
-            .collect();
-        let has_free = |node: &NodeId| {
-            self.children.get(&(stream, *node)).is_some_and(|child| child.up && child.free > 0)
-        };
-        let found = held.iter().find_map(|(stripe, taker, _)| {
-            let mover = held.iter().find(|(other, child, _)| other == stripe && child != taker);
-            mover.filter(|_| *stripe != wanting.stripe && has_free(taker)).map(|m| (*m, *taker))
-        });
-        let Some(((stripe, _, ticket), taker)) = found else { return };
-        let Some(child) = self.children.get_mut(&(stream, taker)) else { return };
-        child.free -= 1;
-        let mut depths = vec![DEPTH_NONE; usize::from(carried.k())];
-        depths[usize::from(stripe)] =
-            u8::try_from(carried.path(stripe).len()).unwrap_or(DEPTH_NONE);
-        let contact = child.contact.clone();
-        let below = Candidate { contact, depths, free: child.free + 1, source: false };
+        let children = self.children_with_room(carried, stream);
+        let mut best: Option<(usize, TicketId, Vec<Candidate>)> = None;
+        for (seat, ticket) in self.by_seat.iter().filter(|(seat, _)| seat.stream == stream) {
+            let settled = |given: &Given| given.stage == Stage::Confirmed;
+            if seat.stripe == wanting.stripe || !self.given.get(ticket).is_some_and(settled) {
+                continue;
+            }
+            let could = |candidate: &&Candidate| {
+                candidate.contact.node != seat.child
+                    && candidate.free > 0
+                    && candidate.stripes().contains(seat.stripe)
+            };
+            // Own children first: they are surely not below the one that moves.
+            let elsewhere: Vec<_> =
+                children.iter().chain(others).filter(could).take(MOVE_CHOICES).cloned().collect();
+            let sure = children.iter().filter(could).count() * MOVE_CHOICES;
+            let score = sure + elsewhere.len();
+            if score > best.as_ref().map_or(0, |(most, ..)| *most) {
+                best = Some((score, *ticket, elsewhere));
+            }
+        }
+        let Some((_, ticket, elsewhere)) = best else { return };
         self.room.insert(stream, Room { seat: wanting, until: now + ROOM_KEPT });
         let grace = local.config.tuning.revoke_grace;
-        self.revoke(local, &[ticket], RevokeReason::Rebalance, grace, &[below]);
+        self.revoke(local, &[ticket], RevokeReason::Rebalance, grace, &elsewhere);
+    }
+
+    /// Own children that could feed others, with the stripes that they have from here.
+    fn children_with_room(&self, carried: &Carried, stream: StreamId) -> Vec<Candidate> {
+        let with_room = |((of, _), child): &(&(StreamId, NodeId), &Child)| {
+            *of == stream && child.up && child.free > 0
+        };
+        let candidate = |((_, node), child): (&(StreamId, NodeId), &Child)| {
+            let stripes = self.stripes_of(stream, *node);
+            let depth = |stripe| match stripes.contains(stripe) {
+                true => u8::try_from(carried.path(stripe).len()).unwrap_or(DEPTH_NONE),
+                false => DEPTH_NONE,
+            };
+            let depths = (0..carried.k()).map(depth).collect();
+            let (contact, free) = (child.contact.clone(), child.free);
+            Candidate { contact, depths, free, source: false }
+        };
+        self.children.iter().filter(with_room).map(candidate).collect()
     }
 
     /// The source keeps a slot for every stripe that nobody has from it yet: without one copy
@@ -200,8 +237,8 @@ impl Forwarder {
         } else {
             let ticket = TicketId(local.random());
             let sixteenths = SIXTEENTHS / u32::from(carried.k().max(1));
-            let stripe_rate = carried.stripe_rate();
-            let given = Given { seat, stage: Stage::Reserved, stripe_rate, sixteenths };
+            let cost = carried.slot_cost(&local.config.tuning);
+            let given = Given { seat, stage: Stage::Reserved, cost, sixteenths };
             self.given.insert(ticket, given, local.now + local.config.tuning.reservation);
             self.by_seat.insert(seat, ticket);
             let contact = ask.contact.clone();
@@ -235,7 +272,7 @@ impl Forwarder {
     fn promised(&self, stream: StreamId) -> Promised {
         let mut promised = Promised::default();
         for (_, given) in self.given.iter() {
-            promised.rate = Bitrate::from_bps(promised.rate.as_bps() + given.stripe_rate.as_bps());
+            promised.rate = Bitrate::from_bps(promised.rate.as_bps() + given.cost.as_bps());
             promised.sixteenths += given.sixteenths;
             promised.of_stream += u32::from(given.seat.stream == stream);
         }
@@ -245,3 +282,5 @@ impl Forwarder {
 
 /// A freed slot is kept this long for the child that lacked it: a move and a retry.
 const ROOM_KEPT: Duration = Duration::from_secs(3);
+/// Alternatives that a moved child is told.
+const MOVE_CHOICES: usize = 4;

@@ -1,8 +1,8 @@
 //! Tickets: chains, fan-out, capacity, refusals, third parties.
 
 use super::super::{
-    Ask, AskStripe, Command, Event, Offence, OverlayConfig, RefuseReason, Request, Response,
-    RoleChoice, TicketEnd, TicketId, TicketRequest, TicketResponse, Verdict,
+    Ask, AskStripe, Command, Event, Interest, Offence, OverlayConfig, RefuseReason, Request,
+    Response, RoleChoice, TicketEnd, TicketId, TicketRequest, TicketResponse, Verdict,
     testnet::{Health, Testnet, config, ms, node, secs},
 };
 use crate::{
@@ -127,10 +127,32 @@ fn eight_households_below_one_copy_share_four_stripes() {
         net.run(secs(20));
         assert!(all_play(&net, &viewers, stream), "seed {seed}: it stays so");
         assert!(!net.has_cycle(stream, 4));
-        assert!(net.sends(source, stream) <= 21);
+        assert!(net.sends(source, stream) <= 20);
         let by_viewers: u32 = viewers.iter().map(|viewer| net.sends(*viewer, stream)).sum();
         assert!(by_viewers * 3 >= 32, "viewers send {by_viewers} of 32 stripe feeds");
         assert!(viewers.iter().all(|viewer| net.sends(*viewer, stream) <= 2));
+    }
+}
+
+#[test]
+fn slots_in_the_wrong_stripes_are_moved_to_the_stripe_that_runs_short() {
+    for seed in 63..66 {
+        let house = uplink(Bitrate::from_kbps(1_410));
+        let (mut net, stream, _, viewers) =
+            audience(seed, house.clone(), &house, 60, Bitrate::from_mbps(1), 8);
+        let play = |net: &Testnet| viewers.iter().filter(|v| net.plays(**v, stream)).count();
+        let mut half = None;
+        let time = net.run_until("playing", secs(60), |net| {
+            if play(net) >= 30 && half.is_none() {
+                half = Some(net.now);
+            }
+            play(net) == 60
+        });
+        let slots = net.snapshot(viewers[0]).capacity;
+        println!("seed {seed}: half at {half:?}, all after {time:?}; {slots:?}");
+        net.run(secs(20));
+        assert!(play(&net) >= 58, "seed {seed}: it stays so");
+        assert!(!net.has_cycle(stream, 8));
     }
 }
 
@@ -333,4 +355,25 @@ fn one_request_storm_of_one_node_is_limited() {
     assert_eq!(answers.iter().filter(limited).count(), 160);
     let flood = |e: &Event| matches!(e, Event::Offence { kind: Offence::Flood, .. });
     assert_eq!(net.events_of(source).filter(|e| flood(e)).count(), 1);
+}
+
+#[test]
+fn a_seeder_forwards_without_playing_is_shown_as_such_and_stops_on_command() {
+    let (mut net, stream, source, _) =
+        audience(64, copies(1), &copies(0), 0, Bitrate::from_mbps(1), 2);
+    let boss = node(1);
+    let seeder = net.add(70, copies(4), &[boss]);
+    let lag = ms(1_500);
+    net.command(seeder, Command::Watch { stream, lag, kind: Interest::Seed });
+    net.run_until("seeding", secs(5), |net| net.plays(seeder, stream));
+    let viewer = net.add(71, copies(0), &[boss]);
+    net.watch(viewer, stream);
+    net.run_until("playing", secs(8), |net| net.plays(viewer, stream));
+    assert_eq!(net.sends(seeder, stream), 2);
+    assert_eq!(net.snapshot(seeder).watches[0].kind, Interest::Seed);
+    net.command(seeder, Command::Unwatch { stream });
+    net.run_until("handed over", secs(5), |net| {
+        net.parents(viewer, stream) == [Some(source), Some(source)]
+    });
+    assert!(net.snapshot(seeder).watches.is_empty());
 }

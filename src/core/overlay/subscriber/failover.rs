@@ -194,6 +194,7 @@ impl Subscriber {
             seat.live_until = None;
             seat.search = None;
             seat.rounds = 0;
+            seat.plead = None;
             self.release(local, &released);
             self.set_path(local, forwarder, stripe, path);
         }

@@ -129,7 +129,7 @@ impl Subscriber {
         }
         if let Some(search) = &mut seat.search {
             match reason {
-                RefuseReason::NoCapacity | RefuseReason::CopyLimit => search.full += 1,
+                RefuseReason::NoCapacity | RefuseReason::CopyLimit => search.full.push(from),
                 RefuseReason::NotCarrying
                 | RefuseReason::Loop
                 | RefuseReason::TooDeep
@@ -209,16 +209,19 @@ impl Subscriber {
                 search.next_at = search.last_ask_at + hedge;
                 continue;
             }
-            let best = loop {
-                let best = self.candidates.best(local, stripe, &search.visited, &taken);
-                // Own children cannot be parents.
-                match best {
-                    Some(node) if forwarder.feeds(self.stream, node, stripe) => {
-                        search.visited.insert(node);
+            let first = seat.plead.filter(|_| search.asks == 0);
+            let best = first.or_else(|| {
+                loop {
+                    let best = self.candidates.best(local, stripe, &search.visited, &taken);
+                    // Own children cannot be parents.
+                    match best {
+                        Some(node) if forwarder.feeds(self.stream, node, stripe) => {
+                            search.visited.insert(node);
+                        }
+                        best => break best,
                     }
-                    best => break best,
                 }
-            };
+            });
             let Some(node) = best else {
                 search.next_at = search.deadline;
                 continue;
@@ -244,7 +247,9 @@ impl Subscriber {
         let stream = self.stream;
         let carried = local.carried.get(&stream);
         let free = carried.map_or(0, |carried| forwarder.free_slots(local, stream, carried));
-        let rounds = stripes.iter().map(|stripe| self.seats[usize::from(*stripe)].rounds).max();
+        let pleads = |stripe: &&Stripe| self.seats[usize::from(**stripe)].plead == Some(node);
+        let rounds = |stripe: &Stripe| self.seats[usize::from(*stripe)].rounds;
+        let attempt = stripes.iter().filter(pleads).map(rounds).max().unwrap_or(0);
         let ask = Ask {
             stream,
             stripes: stripes
@@ -253,7 +258,7 @@ impl Subscriber {
                 .collect(),
             contact: local.me.clone(),
             free,
-            attempt: u8::try_from(rounds.unwrap_or(0)).unwrap_or(u8::MAX),
+            attempt: u8::try_from(attempt).unwrap_or(u8::MAX),
         };
         let purpose = Purpose::Ask { stream, stripes: stripes.clone(), renewal };
         let id = local.ask_ticket(node, TicketRequest::Ask(ask), purpose);
@@ -279,6 +284,9 @@ impl Subscriber {
                 continue;
             }
             let reason = search.reason();
+            let full = search.full.len();
+            let lot = usize::try_from(local.random() % full.max(1) as u64).unwrap_or(0);
+            seat.plead = search.full.get(lot).copied();
             let pause = tuning.retry_min.saturating_mul(1 << seat.rounds.min(8));
             let pause = local.jitter(pause.min(tuning.retry_max));
             seat.search = None;
@@ -325,7 +333,7 @@ impl Search {
             last_ask_at: now,
             next_at: now,
             asks: 0,
-            full: 0,
+            full: Vec::new(),
             unreachable: 0,
             refused: 0,
         }
@@ -334,7 +342,7 @@ impl Search {
     const fn reason(&self) -> NoCapacityReason {
         if self.asks == 0 {
             NoCapacityReason::NoCandidates
-        } else if self.full > 0 {
+        } else if !self.full.is_empty() {
             NoCapacityReason::AllFull
         } else if self.refused > 0 {
             NoCapacityReason::Refused

@@ -28,6 +28,8 @@ pub(in super::super) struct Seat {
     pub(super) retry_at: Timestamp,
     /// Rounds searched in vain.
     pub(super) rounds: u32,
+    /// A full carrier that the next round asks first, and asks to make room.
+    pub(super) plead: Option<NodeId>,
 }
 
 /// A ticket held.
@@ -53,7 +55,8 @@ pub(in super::super) struct Search {
     /// When to look again.
     pub(super) next_at: Timestamp,
     pub(super) asks: usize,
-    pub(super) full: u32,
+    /// Carriers without a free slot.
+    pub(super) full: Vec<NodeId>,
     pub(super) unreachable: u32,
     pub(super) refused: u32,
 }
@@ -71,6 +74,7 @@ impl Seat {
             search: None,
             retry_at: now,
             rounds: 0,
+            plead: None,
         }
     }
 
@@ -119,6 +123,7 @@ impl Seat {
         self.cause = cause;
         self.retry_at = now;
         self.rounds = 0;
+        self.plead = None;
         self.search = None;
     }
 }

@@ -1,0 +1,185 @@
+//! Golden bytes of every message between overlays, kept in `tests/fixtures/wire`.
+//!
+//! Owns the values behind the fixtures and the tests that compare; `ASTRAL_FIXTURES=write` writes
+//! the files. A message whose bytes change breaks them and needs a new protocol name; a new field
+//! with a default does not. The fuzz targets start from these files.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use super::{
+    Addr, Ask, AskAnswer, AskStripe, Candidate, Contact, DEPTH_NONE, DirRefusal, DirRequest,
+    DirResponse, RefuseReason, Register, Revoke, RevokeReason, Role, StreamStatus, StripeAnswer,
+    TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
+    testnet::{draft, node, source_key},
+};
+use crate::{
+    announcement::{Announcement, Resolution, Scheme, SignedAnnouncement},
+    ids::StreamId,
+    units::Bitrate,
+};
+
+fn directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/wire"))
+}
+
+fn golden(name: &str, bytes: &[u8]) {
+    let path = directory().join(format!("{name}.bin"));
+    if std::env::var("ASTRAL_FIXTURES").as_deref() == Ok("write") {
+        fs::create_dir_all(directory()).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    let expected = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(bytes, expected, "{name}: the bytes on the wire changed");
+}
+
+fn message<T: Wire + PartialEq + std::fmt::Debug>(name: &str, message: &T) {
+    let bytes = message.to_wire().unwrap();
+    golden(name, &bytes);
+    assert_eq!(T::from_wire(&bytes).as_ref(), Ok(message), "{name}");
+}
+
+fn contact(index: u16) -> Contact {
+    let addr = Addr::new(format!("/ip4/192.0.2.{index}/udp/4001/quic-v1")).unwrap();
+    let mut contact = Contact::new(node(index), vec![addr]);
+    contact.seq = 1_800_000_000;
+    contact.proof = Some(Scheme::tag(contact.node.as_bytes(), &contact.signing_input()));
+    contact
+}
+
+fn candidates() -> Vec<Candidate> {
+    let one = Candidate { contact: contact(2), depths: vec![0, 0], free: 7, source: true };
+    let depths = vec![DEPTH_NONE, 3];
+    let two = Candidate { contact: contact(3), depths, free: 0, source: false };
+    vec![one, two]
+}
+
+fn announcement(ended: bool) -> Arc<SignedAnnouncement> {
+    let mut draft = draft(node(1), "Zo\u{eb}s garden", Bitrate::from_mbps(3), 8, 1_800_000_000);
+    draft.description = "A camera that looks at a pond.".into();
+    draft.resolution = Some(Resolution { width: 1_920, height: 1_080 });
+    draft.thumbnail = Some([7; 32]);
+    let mut announcement = Announcement::new(draft, contact(1), 2, 1_800_000_180);
+    announcement.ended = ended;
+    let key = *source_key(node(1)).as_bytes();
+    Arc::new(SignedAnnouncement::seal(announcement, |bytes| Scheme::tag(&key, bytes)).unwrap())
+}
+
+fn corpus(prefix: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> =
+        fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix));
+    paths.sort();
+    assert!(!paths.is_empty(), "no fixture is called {prefix}*");
+    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn ticket_messages_have_their_golden_bytes() {
+    let stream = announcement(false).stream();
+    let stripes =
+        vec![AskStripe { stripe: 0, head: None }, AskStripe { stripe: 5, head: Some(99) }];
+    let ask = Ask { stream, stripes, contact: contact(4), free: 3, attempt: 1 };
+    message("ticket-ask", &TicketRequest::Ask(ask));
+    let tickets = vec![TicketId(1), TicketId(u64::MAX)];
+    message("ticket-release", &TicketRequest::Release { tickets: tickets.clone() });
+    let (reason, candidates) = (RevokeReason::Leaving, candidates());
+    let grace_ms = 1_000;
+    let revoke = Revoke { stream, tickets, reason, grace_ms, candidates: candidates.clone() };
+    message("ticket-revoke", &TicketRequest::Revoke(revoke));
+    let granted = Verdict::Grant { ticket: TicketId(9), expires_in_ms: 3_000, path: vec![1, 2] };
+    let refused = Verdict::Refuse { reason: RefuseReason::NoCapacity };
+    let stripes = vec![
+        StripeAnswer { stripe: 0, verdict: granted },
+        StripeAnswer { stripe: 5, verdict: refused },
+    ];
+    let rate = Bitrate::from_mbps(3);
+    let answer = AskAnswer { rate, k: 8, stripes, redirect: candidates };
+    message("ticket-answer", &TicketResponse::Answer(answer));
+    message("ticket-done", &TicketResponse::Done);
+    let refused = TicketResponse::Refused { reason: RefuseReason::RateLimited, retry_ms: 1_000 };
+    message("ticket-refused", &refused);
+}
+
+#[test]
+fn directory_messages_have_their_golden_bytes() {
+    let live = announcement(false);
+    let stream = live.stream();
+    let register = Register { contact: contact(4), role: Role::Member, digest: 42 };
+    message("dir-register", &DirRequest::Register(register));
+    message("dir-unregister", &DirRequest::Unregister);
+    let status = StreamStatus { stream, depths: vec![1, DEPTH_NONE], free: 2, seeding: true };
+    message("dir-status", &DirRequest::Status { streams: vec![status] });
+    message("dir-join", &DirRequest::Join { stream });
+    message("dir-find", &DirRequest::Find { stream });
+    message("dir-list", &DirRequest::List { after: Some(StreamId([8; 32])) });
+    message("dir-publish", &DirRequest::Publish { announcement: announcement(true) });
+    message("dir-push", &DirRequest::Push { announcements: vec![Arc::clone(&live)] });
+    let others = vec![contact(5), contact(6)];
+    let expires_in_ms = 15_000;
+    let accepted = DirResponse::Accepted { expires_in_ms, others: others.clone(), in_sync: false };
+    message("dir-accepted", &accepted);
+    message("dir-full", &DirResponse::Full { others });
+    message("dir-done", &DirResponse::Done);
+    let announcement = Some(Arc::clone(&live));
+    let found = DirResponse::Candidates { announcement, candidates: candidates() };
+    message("dir-candidates", &found);
+    message("dir-found", &DirResponse::Found { announcement: None });
+    let page = DirResponse::Page { announcements: vec![live], next: Some(stream) };
+    message("dir-page", &page);
+    let refused = DirResponse::Refused { reason: DirRefusal::NotSupernode, retry_ms: 0 };
+    message("dir-refused", &refused);
+}
+
+#[test]
+fn announcements_have_their_golden_bytes() {
+    golden("announcement", &announcement(false).to_bytes());
+    golden("announcement-tombstone", &announcement(true).to_bytes());
+}
+
+#[test]
+fn hostile_bytes_never_panic_and_what_decodes_survives_its_encoding() {
+    let targets: [(&str, fn(&[u8])); 3] = [
+        ("ticket-", fuzz::ticket_message),
+        ("dir-", fuzz::dir_message),
+        ("announcement", fuzz::announcement),
+    ];
+    for (prefix, target) in targets {
+        for data in crate::fuzz::mutate(&corpus(prefix), 4_000, 1) {
+            target(&data);
+        }
+    }
+}
+
+#[test]
+fn messages_beyond_their_bounds_are_refused() {
+    let mut ask = match TicketRequest::from_wire(&corpus("ticket-ask")[0]).unwrap() {
+        TicketRequest::Ask(ask) => ask,
+        other => panic!("{other:?}"),
+    };
+    ask.stripes = vec![AskStripe { stripe: 0, head: None }; 17];
+    let bytes = TicketRequest::Ask(ask).to_wire().unwrap();
+    assert_eq!(TicketRequest::from_wire(&bytes), Err(super::WireError::OutOfBounds));
+    let huge = vec![0; super::MESSAGE_BYTES_MAX + 1];
+    assert_eq!(TicketRequest::from_wire(&huge), Err(super::WireError::TooLarge));
+    let mut trailing = corpus("ticket-done")[0].clone();
+    trailing.push(0);
+    assert_eq!(TicketResponse::from_wire(&trailing), Err(super::WireError::Malformed));
+}
+
+#[test]
+fn fields_of_a_later_version_are_skipped() {
+    #[derive(serde::Serialize)]
+    struct Later {
+        join: Body,
+    }
+    #[derive(serde::Serialize)]
+    struct Body {
+        stream: StreamId,
+        wishes: &'static str,
+    }
+    let stream = StreamId([3; 32]);
+    let mut bytes = Vec::new();
+    let later = Later { join: Body { stream, wishes: "a coordinator" } };
+    ciborium::into_writer(&later, &mut bytes).unwrap();
+    assert_eq!(DirRequest::from_wire(&bytes), Ok(DirRequest::Join { stream }));
+}

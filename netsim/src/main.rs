@@ -174,6 +174,7 @@ fn print(summary: &Summary, json: bool, name: &str) -> anyhow::Result<()> {
         print!("{summary}");
     }
     if !summary.ok {
+        let name = name.split_once('@').map_or(name, |(name, _)| name);
         eprintln!("replay with: netsim replay {name}@{}", summary.seed);
     }
     Ok(())

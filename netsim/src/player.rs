@@ -167,7 +167,10 @@ impl Player {
                     return Err(format!("chunk {} was delivered before any init", header.seq));
                 }
                 if self.next.is_some_and(|next| next != header.seq) {
-                    return Err(format!("chunk {} was delivered, {:?} was due", header.seq, self.next));
+                    return Err(format!(
+                        "chunk {} was delivered, {:?} was due",
+                        header.seq, self.next
+                    ));
                 }
                 self.next = Some(header.seq + 1);
                 self.delivered += 1;

@@ -427,7 +427,10 @@ impl Scenario {
             ensure!(session.mean_s >= 1.0, "session.mean_s is at least 1");
         }
         for class in &self.viewers.classes {
-            ensure!(class.share >= 0.0 && class.copies >= 0.0, "shares and copies are not negative");
+            ensure!(
+                class.share >= 0.0 && class.copies >= 0.0,
+                "shares and copies are not negative"
+            );
         }
         self.faults.iter().try_for_each(Fault::check)
     }

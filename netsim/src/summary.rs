@@ -22,8 +22,8 @@ pub struct Outcome {
     pub stayed: bool,
     /// It saw a picture.
     pub played: bool,
-    /// When it wanted to watch, in microseconds.
-    pub asked_at: u64,
+    /// It was there long enough that it should have.
+    pub patient: bool,
     /// At each lag: chunks due, and those of them that were there.
     pub continuity: [(u64, u64); 2],
     /// Chunks delivered.
@@ -104,7 +104,7 @@ pub struct Summary {
     pub seconds: f64,
     /// Viewers that wanted to watch.
     pub viewers: u64,
-    /// The share of them that saw a picture.
+    /// The share of them that saw a picture, but for those who left within five seconds.
     pub played: f64,
     /// Mean share of chunks that were there 1.5 s after they were cut.
     pub continuity_1500: Option<f64>,
@@ -188,7 +188,9 @@ impl Summary {
     pub fn new(parts: Parts) -> Self {
         let Parts { scenario, seed, events, trace_hash, outcomes, tally, checks, .. } = parts;
         let viewers = outcomes.len() as u64;
-        let played = outcomes.iter().filter(|outcome| outcome.played).count() as f64;
+        let judged: Vec<_> = outcomes.iter().filter(|one| one.played || one.patient).collect();
+        let played = judged.iter().filter(|outcome| outcome.played).count() as f64;
+        let played = if judged.is_empty() { 1.0 } else { played / judged.len() as f64 };
         let low = continuity(&outcomes, 0);
         let high = continuity(&outcomes, 1);
         let percentiles = |of: &crate::tally::Histogram| Percentiles {
@@ -205,7 +207,7 @@ impl Summary {
             events,
             seconds: scenario.duration_s + scenario.settle_s,
             viewers,
-            played: played / (viewers.max(1) as f64),
+            played: round(played),
             continuity_1500: mean(&low),
             continuity_3000: mean(&high),
             below_95: (!high.is_empty()).then(|| {
@@ -268,7 +270,8 @@ impl Summary {
         ];
         let bar = |(name, bound, value): (&'static str, Option<f64>, Option<f64>), least: bool| {
             let bound = bound?;
-            let holds = value.is_some_and(|value| if least { value >= bound } else { value <= bound });
+            let holds =
+                value.is_some_and(|value| if least { value >= bound } else { value <= bound });
             Some(Bar { name, value, bound, holds })
         };
         let least = least.into_iter().filter_map(|triple| bar(triple, true));
@@ -281,7 +284,8 @@ impl fmt::Display for Summary {
         let verdict = if self.ok { "ok" } else { "FAILED" };
         writeln!(f, "{} seed {}: {verdict}", self.scenario, self.seed)?;
         writeln!(f, "  trace {} over {} events", self.trace_hash, self.events)?;
-        let share = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{share:.5}"));
+        let share =
+            |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{share:.5}"));
         let ms = |p: &Percentiles| {
             let one = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.0}"));
             format!("p50 {} p95 {} p99 {} ({})", one(p.p50), one(p.p95), one(p.p99), p.count)

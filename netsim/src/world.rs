@@ -18,10 +18,7 @@ use std::collections::BTreeMap;
 
 use astral_core::{
     ids::NodeId,
-    media::{
-        chunk::Payload,
-        relay::RelayInput,
-    },
+    media::{chunk::Payload, relay::RelayInput},
     overlay::{Contact, Input},
 };
 
@@ -54,6 +51,8 @@ const REQUEST_TIMEOUT_US: u64 = 5_000_000;
 /// The driver gives a greeting up after this, in microseconds.
 const GREETING_TIMEOUT_US: u64 = 3_000_000;
 const SECOND_US: u64 = 1_000_000;
+/// Who was there for so long, in microseconds, should have seen a picture.
+const PATIENCE_US: u64 = 5_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -357,7 +356,7 @@ impl World {
                 node: index,
                 stayed,
                 played: player.playing_at.is_some(),
-                asked_at: player.asked_at,
+                patient: now.saturating_sub(player.asked_at) >= PATIENCE_US,
                 continuity,
                 delivered: player.delivered,
                 skips: player.skips,

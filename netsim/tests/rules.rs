@@ -19,7 +19,7 @@ count = 2
 ";
 
 fn scenario(name: &str, rest: &str) -> Scenario {
-    Scenario::parse(&format!("name = '{name}'\n{ROOMY}\n{rest}")).unwrap()
+    Scenario::parse(&format!("name = '{name}'\n{ROOMY}\n{rest}")).expect("the scenario is sound")
 }
 
 /// Runs it; nothing may be violated, whatever it shows.
@@ -50,9 +50,8 @@ fn r1_the_children_of_a_killed_node_lose_nothing() {
 #[test]
 fn r2_the_children_of_a_node_that_falls_silent_lose_nothing() {
     for kind in ["'vanish'", "'freeze'\nfor_s = 5"] {
-        let fault = format!(
-            "[[fault]]\nat_s = 14\nkind = {kind}\nwho = {{ pick = 'parents', count = 1 }}"
-        );
+        let fault =
+            format!("[[fault]]\nat_s = 14\nkind = {kind}\nwho = {{ pick = 'parents', count = 1 }}");
         for seed in 1..=3 {
             let summary = lawful(scenario("r2", &format!("{TWELVE}\n{fault}")), seed);
             assert_eq!(summary.skips, 0, "{kind} {summary}");

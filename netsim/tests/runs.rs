@@ -8,7 +8,7 @@ use astral_netsim::{
 
 fn shipped(name: &str) -> Scenario {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    Scenario::load(&folder.join(name).with_extension("toml")).unwrap()
+    Scenario::load(&folder.join(name).with_extension("toml")).expect("the scenario ships")
 }
 
 #[test]

@@ -93,8 +93,7 @@ impl SimNode {
                 }
             }
             Packet::FeedClosed { stream, life, by_parent } => {
-                let direction =
-                    if by_parent { Direction::FromParent } else { Direction::ToChild };
+                let direction = if by_parent { Direction::FromParent } else { Direction::ToChild };
                 let feed = self.key(stream, from, direction);
                 if self.feeds.get(&feed).is_some_and(|known| known.life == life) {
                     self.feed_gone(feed, FeedDownReason::Closed);

@@ -84,7 +84,7 @@ impl Scenario {
             services: Services::default(),
             tuning: TuningChoice::default(),
             faults,
-            bars: Bars { played: Some(0.9), ..Bars::default() },
+            bars: Bars::default(),
         }
     }
 }

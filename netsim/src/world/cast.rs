@@ -14,7 +14,7 @@ use astral_core::{
 use super::{World, event::Event};
 use crate::{
     geography::Place,
-    node::{SimNode, Setup},
+    node::{Setup, SimNode},
     random::Purpose,
     scenario::{Class, JoinLaw, SessionLaw, seconds},
     uplink::{Downlink, Uplink},
@@ -120,8 +120,7 @@ impl World {
         let setup = self.setup(index);
         let now = self.now();
         let Self { nodes, trace, tally, cuts, effects, feed_lives, .. } = self;
-        let mut cx =
-            crate::node::Cx { now, cuts, trace, tally, effects, lives: feed_lives };
+        let mut cx = crate::node::Cx { now, cuts, trace, tally, effects, lives: feed_lives };
         let node = SimNode::start(setup, &mut cx);
         let slot = &mut nodes[index as usize];
         slot.node = Some(Box::new(node));
@@ -280,8 +279,7 @@ impl World {
         let k = u64::from(self.scenario.stream.stripes);
         let told = self.scenario.network.uplink_told;
         let tuning = self.tuning();
-        let usable =
-            if told { uplink } else { uplink.percent(tuning.measured_share_percent) };
+        let usable = if told { uplink } else { uplink.percent(tuning.measured_share_percent) };
         let rate = self.scenario.stream.rate.as_bps().max(1);
         let carried = usable.percent(tuning.slot_share_percent).as_bps() * k / rate;
         let allowed = max_copies.map_or(u64::MAX, |copies| u64::from(copies) * k);

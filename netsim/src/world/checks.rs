@@ -121,7 +121,8 @@ impl World {
         }
         // The last second before the end that leaves a lease's time.
         let before_end = self.end().saturating_sub(now);
-        if self.scenario.settle_s >= 15.0 && (LEASE_US..LEASE_US + 1_000_000).contains(&before_end) {
+        if self.scenario.settle_s >= 15.0 && (LEASE_US..LEASE_US + 1_000_000).contains(&before_end)
+        {
             self.checks.leaks = self.one_sided_tickets();
         }
     }
@@ -135,7 +136,8 @@ impl World {
             self.one_sided_tickets().intersection(&self.checks.leaks).copied().collect();
         for leak in still {
             let LeakedTicket { parent, ticket, stripe } = leak;
-            let what = format!("ticket {ticket:x} of stripe {stripe} leaked: its child is not there");
+            let what =
+                format!("ticket {ticket:x} of stripe {stripe} leaked: its child is not there");
             self.violated(Some(parent), what);
         }
         self.checks.capacity = self.capacity();
@@ -173,9 +175,7 @@ impl World {
             return Some("liveness: it never played".to_owned());
         }
         let dry: Vec<Stripe> = (0..self.scenario.stream.stripes)
-            .filter(|stripe| {
-                player.stripe(*stripe).last_at.is_none_or(|at| at + FRESH_US < end)
-            })
+            .filter(|stripe| player.stripe(*stripe).last_at.is_none_or(|at| at + FRESH_US < end))
             .collect();
         (!dry.is_empty()).then(|| format!("liveness: nothing comes on stripes {dry:?}"))
     }

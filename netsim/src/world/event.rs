@@ -33,63 +33,25 @@ pub(super) enum Event {
     /// A message has passed the receiver's access link.
     Deliver(Box<Message>),
     /// What waits before a full uplink is tried again.
-    Drain {
-        from: u32,
-        to: u32,
-        lane: Lane,
-    },
+    Drain { from: u32, to: u32, lane: Lane },
     /// A dial has taken its time.
-    DialDone {
-        from: u32,
-        to: u32,
-    },
+    DialDone { from: u32, to: u32 },
     /// A dial has failed.
-    DialFailed {
-        node: u32,
-        peer: NodeId,
-    },
+    DialFailed { node: u32, peer: NodeId },
     /// Identify and the first ping are through.
-    Identified {
-        node: u32,
-        peer: u32,
-        life: LinkLife,
-    },
+    Identified { node: u32, peer: u32, life: LinkLife },
     /// A node notices that a connection is closed.
-    LinkDown {
-        node: u32,
-        peer: u32,
-        life: LinkLife,
-        last: bool,
-    },
+    LinkDown { node: u32, peer: u32, life: LinkLife, last: bool },
     /// Pings on a connection have failed, if they still do.
-    LinkTimeout {
-        a: u32,
-        b: u32,
-        life: LinkLife,
-    },
+    LinkTimeout { a: u32, b: u32, life: LinkLife },
     /// The driver's deadline of a request.
-    RequestTimeout {
-        node: u32,
-        id: RequestId,
-    },
+    RequestTimeout { node: u32, id: RequestId },
     /// The driver's deadline of a greeting.
-    GreetingTimeout {
-        node: u32,
-        feed: Box<FeedKey>,
-        life: FeedLife,
-    },
+    GreetingTimeout { node: u32, feed: Box<FeedKey>, life: FeedLife },
     /// Kademlia answers.
-    LookupDone {
-        node: u32,
-        id: LookupId,
-        key: LookupKey,
-    },
+    LookupDone { node: u32, id: LookupId, key: LookupKey },
     /// Gossip arrives.
-    Gossip {
-        to: u32,
-        from: u32,
-        announcement: Arc<SignedAnnouncement>,
-    },
+    Gossip { to: u32, from: u32, announcement: Arc<SignedAnnouncement> },
     /// The scenario's fault of this number.
     Fault(usize),
     /// A frozen node goes on.

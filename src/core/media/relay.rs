@@ -40,7 +40,9 @@
 //! A stripe's chunks are numbered without holes, and a feed keeps their order, so a number that is
 //! left out is a gap. A parent whose cursor meets a gap in its own ring passes over it, remembers
 //! that it owes it and sends it as repair once it came; if it will never come, the parent says GAP.
-//! A child asks its other feeds for a gap: at once after a GAP, otherwise after some patience. It
+//! What is older than the newest chunk when a PROMOTE starts is repair too, and a resumption after a
+//! failure comes before a joiner's way back to the last keyframe. A child asks its other feeds for a
+//! gap: at once after a GAP, otherwise when the parent does not seem to fill it. It
 //! gives one up when all its feeds denied it for as long as a ring is long, or after 20 s. A chunk
 //! of which only the `seq` is known to be missing belongs to *some* stripe: it is lost when every
 //! stripe has passed it.
@@ -363,7 +365,10 @@ impl<P: Payload> Relay<P> {
             while let Some(turn) = self.turns.pop(class) {
                 match self.serve(turn, class) {
                     Served::Dry => {}
-                    Served::More => self.requeue(turn, class, false),
+                    Served::More => {
+                        let first = class == Class::Repair && self.is_resuming(turn);
+                        self.requeue(turn, class, first);
+                    }
                     Served::Paced(bytes) => {
                         self.requeue(turn, class, true);
                         self.wake.arm(self.pacer.ready_at(bytes), RelayTimeout::Pace);
@@ -386,6 +391,11 @@ impl<P: Payload> Relay<P> {
             now: self.now,
         };
         stream.serve(turn.child, class, &mut cx)
+    }
+
+    fn is_resuming(&self, turn: super::scheduler::Turn) -> bool {
+        let stream = self.streams.get(&turn.stream);
+        stream.and_then(|stream| stream.children.get(&turn.child)).is_some_and(|c| c.is_resuming)
     }
 
     fn requeue(&mut self, turn: super::scheduler::Turn, class: Class, first: bool) {

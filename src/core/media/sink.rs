@@ -53,8 +53,10 @@ pub(crate) struct Sink {
     /// The init version that the reader has, and whether it saw all since.
     init: Option<u16>,
     contiguous: bool,
-    /// Start at the first keyframe, not the newest: the reader was here before the stream was.
+    /// Start at the first keyframe, not the newest: the reader was here before the epoch was.
     from_first: bool,
+    /// Start here or later: what lies before cannot be had whole.
+    start_from: u64,
     paused: bool,
     slow: bool,
     /// When to look again without an input.
@@ -85,19 +87,19 @@ enum Frame {
 }
 
 impl Sink {
-    /// `fresh`: nothing of the stream is there yet.
-    pub(crate) fn new(id: SinkId, policy: Policy, credit: usize, fresh: bool) -> Self {
+    pub(crate) fn new(id: SinkId, policy: Policy, credit: usize) -> Self {
         Self {
             id,
             policy,
-            credit: i64::try_from(credit).unwrap_or(i64::MAX),
+            credit: saturated(credit),
             wait: Wait::Start,
             cursor: None,
             released: 0,
             checked: 0,
             init: None,
             contiguous: false,
-            from_first: fresh,
+            from_first: false,
+            start_from: 0,
             paused: false,
             slow: false,
             wake_at: Timestamp::NEVER,
@@ -107,7 +109,7 @@ impl Sink {
     }
 
     pub(crate) fn add_credit(&mut self, bytes: usize) {
-        self.credit = self.credit.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.credit = self.credit.saturating_add(saturated(bytes));
     }
 
     /// Whether a chunk that just came may let this sink go on.
@@ -197,7 +199,7 @@ impl Sink {
         if self.cursor.is_some() {
             self.emit(Delivery::NewEpoch { epoch }, outlet.out);
         }
-        let renewed = Self::new(self.id, self.policy, 0, true);
+        let renewed = Self::new(self.id, self.policy, 0);
         *self =
             Self { credit: self.credit, delivered: self.delivered, skips: self.skips, ..renewed };
     }
@@ -234,6 +236,7 @@ impl Sink {
     fn begin<P: Payload>(&mut self, view: &View<'_, P>) -> bool {
         self.wait = Wait::Start;
         let Some(base) = view.base else { return false };
+        let base = base.max(self.start_from);
         let start = if self.from_first && self.policy == Policy::KeepAll {
             view.first_keyframe(base)
         } else {
@@ -241,9 +244,7 @@ impl Sink {
             view.ring.keyframes().iter().rev().copied().find(fits)
         };
         let Some(start) = start else { return false };
-        self.cursor = Some(start);
-        self.released = start;
-        self.checked = start;
+        self.move_to(start);
         true
     }
 
@@ -327,6 +328,14 @@ impl Sink {
         outlet: &mut Outlet<'_, P>,
         now: Timestamp,
     ) -> bool {
+        if !self.has_begun()
+            && !self.from_first
+            && let Some(next) = self.newest_whole_keyframe(cursor, view)
+        {
+            // Nobody has seen anything yet, so the picture that is there first is the best.
+            self.move_to(next);
+            return true;
+        }
         let gone = if cursor < view.ring.floor() {
             Some(if self.slow { SkipCause::SlowReader } else { SkipCause::Overwritten })
         } else if seq < view.settled {
@@ -375,19 +384,40 @@ impl Sink {
     }
 
     fn await_chunk(&mut self, seq: u64, until: Timestamp) -> bool {
-        self.wait = Wait::Chunk { seq, overdue: false };
+        self.wait = Wait::Chunk { seq, overdue: !self.has_begun() && !self.from_first };
         self.wake_at = until;
         false
     }
 
     fn skip<P>(&mut self, from: u64, next: u64, cause: SkipCause, outlet: &mut Outlet<'_, P>) {
+        if !self.has_begun() {
+            self.cursor = None;
+            (self.start_from, self.from_first) = (next, false);
+            return;
+        }
         self.skips.count(cause, next - from);
         outlet.stats.skips.count(cause, next - from);
         self.emit(Delivery::Skipped { from_seq: from, to_seq: next - 1, cause }, outlet.out);
+        self.move_to(next);
+        self.contiguous = false;
+    }
+
+    const fn move_to(&mut self, next: u64) {
         self.cursor = Some(next);
         self.released = next;
         self.checked = next;
-        self.contiguous = false;
+    }
+
+    /// Whether anything of this epoch was delivered.
+    const fn has_begun(&self) -> bool {
+        self.init.is_some()
+    }
+
+    fn newest_whole_keyframe<P: Payload>(&self, after: u64, view: &View<'_, P>) -> Option<u64> {
+        let keyframes = view.ring.keyframes().iter().rev().copied();
+        keyframes
+            .take_while(|seq| *seq > after)
+            .find(|seq| view.has_init(*seq) && view.is_whole(*seq))
     }
 
     fn emit<P>(&self, item: Delivery<P>, out: &mut Outbox<P>) {
@@ -446,4 +476,8 @@ impl Sink {
     const fn is_unarmed(&self) -> bool {
         self.wake_at.as_micros() == Timestamp::NEVER.as_micros()
     }
+}
+
+fn saturated(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

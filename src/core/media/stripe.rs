@@ -23,6 +23,8 @@ pub(crate) struct Gap {
     pub(crate) to: u64,
     /// When it was first seen.
     pub(crate) since: Timestamp,
+    /// When a chunk of it last came: whoever owes it is at it.
+    pub(crate) filled_at: Timestamp,
     /// When somebody was last asked for it.
     pub(crate) asked_at: Option<Timestamp>,
 }
@@ -68,7 +70,13 @@ impl Incoming {
                 at += 1;
             }
             if at > from {
-                self.gaps.push(Gap { from, to: at - 1, since: now, asked_at: None });
+                self.gaps.push(Gap {
+                    from,
+                    to: at - 1,
+                    since: now,
+                    filled_at: now,
+                    asked_at: None,
+                });
             }
             while at < end && ring.seq_of(self.stripe, at).is_some() {
                 at += 1;
@@ -98,7 +106,8 @@ impl Incoming {
             return Taken::default();
         }
         if stripe_seq > self.end {
-            let gap = Gap { from: self.end, to: stripe_seq - 1, since: now, asked_at: None };
+            let (from, to) = (self.end, stripe_seq - 1);
+            let gap = Gap { from, to, since: now, filled_at: now, asked_at: None };
             self.gaps.push(gap);
             self.end = stripe_seq + 1;
             let given_up = if self.gaps.len() > HOLES_MAX {
@@ -110,7 +119,7 @@ impl Incoming {
             };
             return Taken { new_gap: true, given_up };
         }
-        if self.fill(stripe_seq) {
+        if self.fill(stripe_seq, Some(now)) {
             self.pass(ring);
         }
         Taken::default()
@@ -118,7 +127,7 @@ impl Incoming {
 
     /// Takes one number out of the gaps: it came, or it will never be accepted.
     pub(crate) fn resolve<P: Payload>(&mut self, stripe_seq: u64, ring: &Ring<P>) {
-        if self.fill(stripe_seq) {
+        if self.fill(stripe_seq, None) {
             self.pass(ring);
         }
     }
@@ -171,11 +180,13 @@ impl Incoming {
             || self.gaps.iter().any(|gap| gap.from <= stripe_seq && stripe_seq <= gap.to)
     }
 
-    fn fill(&mut self, stripe_seq: u64) -> bool {
+    fn fill(&mut self, stripe_seq: u64, came_at: Option<Timestamp>) -> bool {
         let at = self.gaps.partition_point(|gap| gap.to < stripe_seq);
         let Some(gap) = self.gaps.get(at).copied().filter(|gap| gap.from <= stripe_seq) else {
             return false;
         };
+        let gap = Gap { filled_at: came_at.unwrap_or(gap.filled_at), ..gap };
+        self.gaps[at] = gap;
         match (gap.from == stripe_seq, gap.to == stripe_seq) {
             (true, true) => {
                 self.gaps.remove(at);

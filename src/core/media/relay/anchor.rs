@@ -20,11 +20,23 @@ pub(crate) struct Anchor {
     cut: Option<i64>,
     /// From the chunk that came soonest after its media time: the anchor plus the best delay.
     arrival: Option<(i64, Timestamp)>,
+    /// The chunk at which the media clock last jumped: those before it say nothing any more.
+    since_seq: u64,
 }
 
 impl Anchor {
-    /// A chunk came.
-    pub(crate) fn observe_arrival(&mut self, time_ms: u64, now: Timestamp) {
+    /// The media clock jumped at the chunk `seq`, whatever time passed at the source.
+    pub(crate) fn restart_at(&mut self, seq: u64) {
+        if seq > self.since_seq {
+            *self = Self { since_seq: seq, ..Self::default() };
+        }
+    }
+
+    /// The chunk `seq` came.
+    pub(crate) fn observe_arrival(&mut self, seq: u64, time_ms: u64, now: Timestamp) {
+        if seq < self.since_seq {
+            return;
+        }
         let seen = signed(now) - media(time_ms);
         let best = self.arrival.map_or(seen, |(best, at)| {
             let elapsed = i64::try_from(micros(now.since(at))).unwrap_or(i64::MAX);
@@ -33,8 +45,11 @@ impl Anchor {
         self.arrival = Some((best, now));
     }
 
-    /// A parent says that a chunk was cut `age` ago.
-    pub(crate) fn observe_age(&mut self, time_ms: u64, age: Duration, now: Timestamp) {
+    /// A parent says that the chunk `seq` was cut `age` ago.
+    pub(crate) fn observe_age(&mut self, seq: u64, time_ms: u64, age: Duration, now: Timestamp) {
+        if seq < self.since_seq {
+            return;
+        }
         let age = i64::try_from(micros(age)).unwrap_or(i64::MAX);
         let seen = signed(now).saturating_sub(age).saturating_sub(media(time_ms));
         self.cut = Some(match self.cut {
@@ -87,8 +102,8 @@ mod tests {
     fn age_and_due_follow_the_age_that_a_parent_states() {
         let mut anchor = Anchor::default();
         assert_eq!(anchor.due(0, Duration::from_secs(1)), Timestamp::NEVER);
-        anchor.observe_arrival(10_000, Timestamp::from_millis(500));
-        anchor.observe_age(10_000, Duration::from_millis(200), Timestamp::from_millis(500));
+        anchor.observe_arrival(0, 10_000, Timestamp::from_millis(500));
+        anchor.observe_age(0, 10_000, Duration::from_millis(200), Timestamp::from_millis(500));
         assert_eq!(anchor.age(10_000, Timestamp::from_millis(600)), Duration::from_millis(300));
         let due = anchor.due(10_100, Duration::from_millis(1_500));
         assert_eq!(due, Timestamp::from_millis(500 - 200 + 100 + 1_500));
@@ -97,8 +112,18 @@ mod tests {
     #[test]
     fn a_path_longer_than_the_lag_still_leaves_time() {
         let mut anchor = Anchor::default();
-        anchor.observe_arrival(0, Timestamp::from_millis(2_000));
-        anchor.observe_age(0, Duration::from_millis(2_000), Timestamp::from_millis(2_000));
+        anchor.observe_arrival(0, 0, Timestamp::from_millis(2_000));
+        anchor.observe_age(0, 0, Duration::from_millis(2_000), Timestamp::from_millis(2_000));
         assert!(anchor.due(0, Duration::from_millis(500)) >= Timestamp::from_millis(2_250));
+    }
+    #[test]
+    fn after_a_jump_of_the_media_clock_only_later_chunks_count() {
+        let mut anchor = Anchor::default();
+        anchor.observe_age(5, 1_000, Duration::ZERO, Timestamp::from_millis(1_000));
+        // A minute passed at the source, forty milliseconds on the media clock.
+        anchor.restart_at(6);
+        anchor.observe_arrival(6, 1_040, Timestamp::from_millis(61_000));
+        anchor.observe_age(5, 1_000, Duration::from_secs(60), Timestamp::from_millis(61_000));
+        assert_eq!(anchor.age(1_040, Timestamp::from_millis(61_010)), Duration::from_millis(10));
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Child<P> {
     pub(crate) wants: BTreeMap<Stripe, RangeSet>,
     /// Stripes that may have a chunk to send.
     pub(crate) ready: StripeSet,
+    /// It resumes after a failure: its repair goes before that of others, until it has all.
+    pub(crate) is_resuming: bool,
     pub(crate) control: Vec<DownFrame<P>>,
     pub(crate) rtt: Rtt,
     pub(crate) sent_bytes: u64,
@@ -61,8 +63,6 @@ pub(crate) struct Cursor {
     pub(crate) next: u64,
     /// Since when it has been flowing.
     pub(crate) since: Timestamp,
-    /// Whether it has reached the newest chunk once.
-    pub(crate) caught_up: bool,
 }
 
 /// What a PROMOTE asked for.
@@ -86,6 +86,7 @@ impl<P> Child<P> {
             asks: BTreeMap::new(),
             wants: BTreeMap::new(),
             ready: StripeSet::EMPTY,
+            is_resuming: false,
             control: Vec::new(),
             rtt: Rtt::default(),
             sent_bytes: 0,

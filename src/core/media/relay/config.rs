@@ -28,14 +28,12 @@ pub struct RelayConfig {
     pub progress_interval: Duration,
     /// How long a chunk may wait for a slow child before stripes are shed (design: 1 s).
     pub backlog_max: Duration,
-    /// How long a child may take to catch up after a PROMOTE (guess: the ring's window).
-    pub catch_up_max: Duration,
     /// Time between two sheds of one child, for the first to help (design: 1 s grace).
     pub shed_grace: Duration,
     /// Unacknowledged bytes without progress for this long make a child stalled (design: 5 s).
     pub stall_after: Duration,
-    /// A gap is left to the live parent for so long before others are asked (guess: two stripe
-    /// intervals and a round trip).
+    /// A gap that the live parent has not begun to fill for so long is asked of others (guess: two
+    /// stripe intervals and a round trip).
     pub gap_patience: Duration,
     /// Time between two rounds of asking for a gap (guess).
     pub gap_retry: Duration,
@@ -58,7 +56,6 @@ impl Default for RelayConfig {
             dead_max: Duration::from_millis(600),
             progress_interval: Duration::from_millis(50),
             backlog_max: Duration::from_secs(1),
-            catch_up_max: Duration::from_secs(8),
             shed_grace: Duration::from_secs(1),
             stall_after: Duration::from_secs(5),
             gap_patience: Duration::from_millis(300),

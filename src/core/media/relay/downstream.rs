@@ -296,7 +296,12 @@ impl<P: Payload> Stream<P> {
             && child.up_at.is_some()
             && child.enter(class)
         {
-            cx.turns.push(Turn { stream: self.id, child: node }, class);
+            let turn = Turn { stream: self.id, child: node };
+            if class == Class::Repair && child.is_resuming {
+                cx.turns.push_front(turn, class);
+            } else {
+                cx.turns.push(turn, class);
+            }
         }
     }
 
@@ -373,16 +378,22 @@ fn start_stripe<P: Payload>(
         cx.stats.gaps_out += 1;
         child.control.push(DownFrame::Gap { stripe, from: next, to: begin.stripe_seq - 1 });
     }
-    for (from, to) in ask.missing.into_iter().filter(|(from, to)| from <= to && *to < SEQ_MAX) {
+    for &(from, to) in ask.missing.iter().filter(|(from, to)| from <= to && *to < SEQ_MAX) {
         cx.stats.ranges_dropped += child.want(stripe, from, to);
     }
-    let cursor = Cursor { next: begin.stripe_seq, since: cx.now, caught_up: false };
-    child.cursors[usize::from(stripe)] = Some(cursor);
+    // What is older than the stripe's newest chunk goes below live: a joiner's way back to the last
+    // keyframe must not delay those who are already watching.
+    let end = flow.ring.stripe_end(stripe).unwrap_or(0).max(begin.stripe_seq);
+    if begin.stripe_seq < end {
+        cx.stats.ranges_dropped += child.want(stripe, begin.stripe_seq, end - 1);
+    }
+    child.is_resuming |= matches!(ask.start, Start::From(_)) && child.wants.contains_key(&stripe);
+    child.cursors[usize::from(stripe)] = Some(Cursor { next: end, since: cx.now });
     child.ready.insert(stripe);
 }
 
 /// Whether a child is too slow for a stripe: its next chunk has waited too long, or has left the
-/// ring, or catching up takes for ever.
+/// ring.
 fn is_behind<P: Payload>(
     child: &Child<P>,
     stripe: Stripe,
@@ -397,7 +408,6 @@ fn is_behind<P: Payload>(
     let next = (cursor.next..end).find_map(|at| flow.ring.seq_of(stripe, at));
     let Some(held) = next.and_then(|seq| flow.ring.get(seq)) else { return false };
     let waited = cx.now.since(held.at.max(cursor.since));
-    let patience = if cursor.caught_up { cx.config.backlog_max } else { cx.config.catch_up_max };
     // The ACK that opens the window takes its way too.
-    waited > patience + child.rtt.mean().unwrap_or_default()
+    waited > cx.config.backlog_max + child.rtt.mean().unwrap_or_default()
 }

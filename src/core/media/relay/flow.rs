@@ -14,7 +14,7 @@ use crate::{
     ids::{STRIPES_MAX, Stripe},
     media::{
         cert::{EpochCert, SignedCert},
-        chunk::{ChunkHeader, Payload},
+        chunk::{ChunkFlags, ChunkHeader, Payload},
         init::SignedInit,
         ring::{Insert, Ring, StripePoint},
         stripe::{Incoming, Taken},
@@ -94,7 +94,10 @@ impl<P: Payload> Flow<P> {
             }
             Insert::Contradiction => return Arrival::Offence(FeedOffence::Contradiction),
         }
-        self.anchor.observe_arrival(header.time_ms, now);
+        if header.flags.contains(ChunkFlags::DISCONTINUITY) {
+            self.anchor.restart_at(header.seq);
+        }
+        self.anchor.observe_arrival(header.seq, header.time_ms, now);
         Arrival::New(stripe.take(header.stripe_seq, header.seq, &self.ring, now))
     }
 

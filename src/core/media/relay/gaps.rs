@@ -98,7 +98,8 @@ impl<P: Payload> Stream<P> {
         for gap in incoming.gaps_mut() {
             let age = cx.now.since(gap.since);
             let owed = live_parent.is_some_and(|live| !live.denies(stripe, gap.from, gap.to));
-            let early = owed && age < cx.config.gap_patience;
+            // As long as the live parent is at it, nobody else is bothered.
+            let early = owed && cx.now.since(gap.filled_at) < cx.config.gap_patience;
             if early || gap.asked_at.is_some_and(|at| cx.now.since(at) < cx.config.gap_retry) {
                 continue;
             }

@@ -147,7 +147,6 @@ fn next_live<P: Payload>(
     }
     if let Some(cursor) = &mut child.cursors[usize::from(stripe)] {
         cursor.next = next;
-        cursor.caught_up |= found.is_none();
     }
     found
 }
@@ -176,8 +175,8 @@ fn fill_repair<P: Payload>(
     batch: &mut Batch<'_, P>,
     cx: &mut Ctx<'_, P>,
 ) -> Served {
-    // Half the window stays free for live chunks.
-    let window = child.window(flow.rate(), flow.k()) / 2;
+    // A quarter of the window stays free for live chunks.
+    let window = child.window(flow.rate(), flow.k()) / 4 * 3;
     let stripes: Vec<Stripe> = child.wants.keys().copied().collect();
     for stripe in stripes {
         let incoming = &flow.stripes[usize::from(stripe)];
@@ -207,6 +206,7 @@ fn fill_repair<P: Payload>(
             forget_want(child, stripe, wanted);
         }
     }
+    child.is_resuming &= !child.wants.is_empty();
     Served::Dry
 }
 

@@ -156,8 +156,7 @@ impl<P: Payload> Stream<P> {
             cx.stats.refused += 1;
             return false;
         }
-        let fresh = self.flow.base().is_none();
-        self.sinks.insert(sink, Sink::new(sink, policy, credit, fresh));
+        self.sinks.insert(sink, Sink::new(sink, policy, credit));
         self.resize_window(cx.config);
         self.pump_sink(sink, cx);
         if self.flow.paused

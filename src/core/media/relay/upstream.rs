@@ -293,7 +293,7 @@ impl<P: Payload> Stream<P> {
         {
             let age = Duration::from_millis(u64::from(age_ms)) + trip;
             let time_ms = held.chunk.header().time_ms;
-            self.flow.anchor.observe_age(time_ms, age, cx.now);
+            self.flow.anchor.observe_age(seq, time_ms, age, cx.now);
         }
         parent.report_soon();
     }

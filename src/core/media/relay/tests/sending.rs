@@ -95,10 +95,49 @@ fn repair_never_delays_what_is_live() {
             })
             .max()
             .unwrap();
-        assert_eq!(repair == 1, net.stats(node(0)).repair_chunks_out > 0);
+        let repaired = net
+            .frames
+            .iter()
+            .any(|(_, _, to, frame)| *to == node(2) && matches!(frame, DownFrame::Chunk(_)));
+        assert_eq!(repair == 1, repaired);
     }
     // A chunk of repair that is on the wire already is the most that a live one waits for.
     assert!(slowest[1] <= slowest[0] + ms(100), "{slowest:?}");
+}
+
+/// The longest that a live chunk for node 1 waited at the source.
+fn longest_wait(net: &Net, from: u64, to: u64) -> Duration {
+    let sent = net
+        .frames
+        .iter()
+        .filter(|(when, _, child, _)| *child == node(1) && *when >= at(from) && *when < at(to));
+    sent.filter_map(|(when, _, _, frame)| match frame {
+        DownFrame::Chunk(chunk) => Some(when.since(at(chunk.header.time_ms))),
+        _ => None,
+    })
+    .max()
+    .unwrap()
+}
+
+#[test]
+fn a_joiner_on_a_full_uplink_does_not_delay_those_who_watch() {
+    // Two copies of 800 kbit/s and a little; the second child is there all the time, or joins 1.9 s
+    // after a keyframe.
+    let [settled, joining] = [300, 5_900].map(|joins| {
+        let mut net = Net::new(Camera::new(100, 4, Bitrate::from_kbps(800), 50), 2);
+        net.input(node(0), RelayInput::Uplink { ceiling: Some(Bitrate::from_kbps(2_000)) });
+        net.feed(node(1), &[node(0)], ms(10));
+        net.attach(node(2), 1, Policy::KeepAll);
+        net.script_at(at(joins), 1);
+        net.run_script(at(20_000), |net, _| net.feed(node(2), &[node(0)], ms(10)));
+        net.shooting = false;
+        net.run_until(at(22_000));
+        net.assert_identical(node(2), 1);
+        assert!(net.got(node(2), 1)[0].header.time_ms + 2_000 > joins);
+        assert!(net.stats(node(2)).duplicates <= 3, "what is on its way is not asked for again");
+        longest_wait(&net, 5_900, 12_000)
+    });
+    assert!(joining <= settled + ms(100), "{joining:?}, without a joiner {settled:?}");
 }
 
 #[test]

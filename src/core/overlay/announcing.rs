@@ -24,6 +24,19 @@ pub(super) enum Origin {
     Heard(NodeId),
 }
 
+impl Origin {
+    /// Who pays for a replay. Pages and pushes hold what a neighbour believes, which may be old;
+    /// a source that lost its clock is no attacker.
+    fn to_blame(self, announcement: &SignedAnnouncement) -> Option<NodeId> {
+        match self {
+            Self::Publish(from) | Self::Gossip(from) => {
+                (announcement.announcement().node.node != from).then_some(from)
+            }
+            Self::Own | Self::Heard(_) => None,
+        }
+    }
+}
+
 impl Overlay {
     /// Takes in an announcement and passes news on. `None`: it was forged.
     pub(super) fn take_in(
@@ -45,6 +58,11 @@ impl Overlay {
             return None;
         }
         let applied = self.directory.apply(&mut self.local, announcement);
+        if applied == Applied::Replayed
+            && let Some(from) = origin.to_blame(announcement)
+        {
+            self.local.offence(from, Offence::Replayed);
+        }
         if applied == Applied::News {
             self.spread(stream, announcement, origin);
             if let Some(watch) = self.watches.get_mut(&stream) {

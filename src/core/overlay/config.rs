@@ -111,6 +111,9 @@ pub struct Tuning {
     pub announcement_lifetime: Duration,
     /// Between repetitions of an announcement.
     pub announce_every: Duration,
+    /// An older announcement is a replay when the newer one is known for this long; before that
+    /// they may have crossed on their way.
+    pub replay_after: Duration,
     /// Clocks of nodes may differ by this.
     pub clock_skew: Duration,
     /// Furthest expiry that is believed.
@@ -213,6 +216,7 @@ impl Default for Tuning {
             neighbours_max: 8,
             announcement_lifetime: Duration::from_secs(180),
             announce_every: Duration::from_secs(60),
+            replay_after: Duration::from_secs(30),
             clock_skew: Duration::from_secs(30),
             announcement_lifetime_max: Duration::from_secs(3_600),
             streams_max: 5_000,

@@ -3,7 +3,7 @@
 //! Owns them, their order, their expiry and the digest by which two directories are compared. Does
 //! not own how they spread (see `dissemination`), nor signatures: what comes in is verified.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use super::{Event, PAGE_MAX, RemovalReason, expiring_map::ExpiringMap, local::Local};
 use crate::{
@@ -16,8 +16,14 @@ use crate::{
 /// that an older announcement cannot raise the dead.
 #[derive(Debug)]
 pub(super) struct Directory {
-    entries: ExpiringMap<StreamId, Arc<SignedAnnouncement>>,
+    entries: ExpiringMap<StreamId, Entry>,
     digest: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    signed: Arc<SignedAnnouncement>,
+    known_since: Timestamp,
 }
 
 /// What became of an announcement.
@@ -27,6 +33,8 @@ pub(super) enum Applied {
     News,
     /// The same, or something newer, is known.
     Stale,
+    /// Something newer is known for so long that only a replay explains it.
+    Replayed,
     /// It has expired, or expires beyond belief.
     Void,
     /// No room.
@@ -51,8 +59,14 @@ impl Directory {
             return Applied::Void;
         }
         match self.entries.get(&stream) {
-            Some(known) if known.announcement().order() >= announcement.order() => Applied::Stale,
-            Some(_) => Applied::News,
+            Some(known) => match known.signed.announcement().order().cmp(&announcement.order()) {
+                Ordering::Less => Applied::News,
+                Ordering::Equal => Applied::Stale,
+                Ordering::Greater => {
+                    let long = local.now.since(known.known_since) >= tuning.replay_after;
+                    if long { Applied::Replayed } else { Applied::Stale }
+                }
+            },
             None if self.entries.len() >= tuning.streams_max => Applied::Full,
             None => Applied::News,
         }
@@ -68,7 +82,7 @@ impl Directory {
         let verdict = self.judge(local, new);
         match verdict {
             Applied::News => {}
-            Applied::Stale => local.counters.stale += 1,
+            Applied::Stale | Applied::Replayed => local.counters.stale += 1,
             Applied::Void => {}
             Applied::Full => local.counters.overflows += 1,
         }
@@ -79,7 +93,8 @@ impl Directory {
         let tuning = &local.config.tuning;
         let left = new.expires_unix.saturating_add(tuning.clock_skew.as_secs());
         let left = Duration::from_secs(left.saturating_sub(local.unix_now()));
-        let old = self.entries.insert(stream, Arc::clone(announcement), local.now + left);
+        let entry = Entry { signed: Arc::clone(announcement), known_since: local.now };
+        let old = self.entries.insert(stream, entry, local.now + left).map(|old| old.signed);
         self.digest ^= fingerprint(stream, new);
         if let Some(old) = &old {
             self.digest ^= fingerprint(stream, old.announcement());
@@ -100,7 +115,7 @@ impl Directory {
     }
 
     pub(super) fn handle_timeout(&mut self, local: &mut Local) {
-        while let Some((stream, old)) = self.entries.pop_due(local.now) {
+        while let Some((stream, Entry { signed: old, .. })) = self.entries.pop_due(local.now) {
             self.digest ^= fingerprint(stream, old.announcement());
             if !old.announcement().ended {
                 local.event(Event::StreamRemoved { stream, reason: RemovalReason::Expired });
@@ -119,14 +134,14 @@ impl Directory {
 
     /// The newest statement about a stream, a tombstone included.
     pub(super) fn find(&self, stream: &StreamId) -> Option<&Arc<SignedAnnouncement>> {
-        self.entries.get(stream)
+        self.entries.get(stream).map(|entry| &entry.signed)
     }
 
     /// Streams that have not ended.
     pub(super) fn live(&self) -> impl Iterator<Item = (&StreamId, &Announcement)> {
         self.entries
             .iter()
-            .map(|(stream, signed)| (stream, signed.announcement()))
+            .map(|(stream, entry)| (stream, entry.signed.announcement()))
             .filter(|(_, announcement)| !announcement.ended)
     }
 
@@ -137,7 +152,7 @@ impl Directory {
     ) -> (Vec<Arc<SignedAnnouncement>>, Option<StreamId>) {
         let mut page = Vec::new();
         let mut bytes = 0;
-        for (_, signed) in self.entries.iter_after(after) {
+        for (_, Entry { signed, .. }) in self.entries.iter_after(after) {
             bytes += signed.wire_len() + 8;
             if page.len() >= PAGE_MAX || bytes > PAGE_BYTES_MAX {
                 let next = page.last().map(|last: &Arc<SignedAnnouncement>| last.stream());

@@ -138,7 +138,8 @@ fn announcements_have_their_golden_bytes() {
 
 #[test]
 fn hostile_bytes_never_panic_and_what_decodes_survives_its_encoding() {
-    let targets: [(&str, fn(&[u8])); 3] = [
+    type Target = fn(&[u8]);
+    let targets: [(&str, Target); 3] = [
         ("ticket-", fuzz::ticket_message),
         ("dir-", fuzz::dir_message),
         ("announcement", fuzz::announcement),

@@ -3,12 +3,17 @@
 //! Owns the routing of inputs and requests to the sub-machines, and what is due after each. Does
 //! not own any decision of theirs.
 
+use std::sync::Arc;
+
 use super::{
     Addr, Contact, EndReason, FeedDownReason, GossipVerdict, Input, Offence, Output, Overlay,
     announcing::Origin, directory::Applied, membership::Learnt, registrant::Step,
     registrar::Registrar,
 };
-use crate::ids::{Direction, NodeId, StreamId};
+use crate::{
+    announcement::SignedAnnouncement,
+    ids::{Direction, NodeId, StreamId},
+};
 
 impl Overlay {
     pub(super) fn route(&mut self, input: Input) {
@@ -44,11 +49,7 @@ impl Overlay {
                 }
             }
             Input::Gossip { id, from, announcement } => {
-                let verdict = match self.take_in(&announcement, Origin::Gossip(from)) {
-                    Some(Applied::News) => GossipVerdict::Accept,
-                    Some(Applied::Stale | Applied::Void | Applied::Full) => GossipVerdict::Ignore,
-                    None => GossipVerdict::Reject,
-                };
+                let verdict = self.judge_gossip(from, &announcement);
                 self.local.emit(Output::GossipVerdict { id, verdict });
             }
             Input::ForgedGossip { from } => {
@@ -93,6 +94,18 @@ impl Overlay {
             | Input::ChildStalled { .. }
             | Input::ChildShed { .. }
             | Input::Released { .. }) => self.on_feed(input),
+        }
+    }
+
+    fn judge_gossip(
+        &mut self,
+        from: NodeId,
+        announcement: &Arc<SignedAnnouncement>,
+    ) -> GossipVerdict {
+        match self.take_in(announcement, Origin::Gossip(from)) {
+            Some(Applied::News) => GossipVerdict::Accept,
+            Some(Applied::Stale | Applied::Void | Applied::Full) => GossipVerdict::Ignore,
+            Some(Applied::Replayed) | None => GossipVerdict::Reject,
         }
     }
 

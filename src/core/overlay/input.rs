@@ -329,6 +329,8 @@ pub enum Offence {
     Malformed,
     /// An announcement or contact that its owner did not sign.
     Forged,
+    /// An announcement that was superseded long ago.
+    Replayed,
     /// More than 5 % duplicates for ten seconds.
     Duplicates,
     /// More requests than the limit, again and again.

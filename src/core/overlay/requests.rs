@@ -152,7 +152,7 @@ impl Overlay {
                         let same = known.is_some_and(|k| k.announcement().order() == order);
                         if same { DirResponse::Done } else { refuse(DirRefusal::Stale) }
                     }
-                    Some(Applied::Void) => refuse(DirRefusal::Stale),
+                    Some(Applied::Void | Applied::Replayed) => refuse(DirRefusal::Stale),
                     Some(Applied::Full) => refuse(DirRefusal::Full),
                 }
             }

@@ -26,7 +26,7 @@ impl Overlay {
                     }
                     (true, Response::Ticket(_) | Response::Dir(_)) => {}
                     (false, Response::Ticket(response)) => {
-                        self.on_ticket_answer(id, pending, response)
+                        self.on_ticket_answer(id, pending, response);
                     }
                     (false, Response::Dir(response)) => self.on_dir_answer(pending, response),
                 }

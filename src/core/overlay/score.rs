@@ -47,6 +47,7 @@ impl Scores {
             Offence::BadSignature => self.strikes_max,
             Offence::Malformed
             | Offence::Forged
+            | Offence::Replayed
             | Offence::Duplicates
             | Offence::Flood
             | Offence::NotParty

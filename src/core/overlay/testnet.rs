@@ -16,7 +16,8 @@ use rand_core::{RngCore, SeedableRng};
 use super::{
     Addr, Command, Contact, DirRequest, DirResponse, EndReason, Event, FeedDownReason, FeedReport,
     InboundId, Input, Interest, Output, Overlay, OverlayConfig, Request, RequestFailure, RequestId,
-    Response, Role, Snapshot, StripeProgress, TicketRequest, TicketResponse, Wire,
+    Response, Role, Snapshot, StripeProgress, TicketRequest, TicketResponse, WatchView, Wire,
+    subscriber::Subscriber,
 };
 use crate::{
     announcement::{AnnouncementDraft, Scheme, SignedAnnouncement},
@@ -320,22 +321,23 @@ impl Testnet {
         self.feeds.iter().filter_map(of).sum()
     }
 
-    /// Every stripe came in lately.
+    /// Every stripe has a parent that delivers.
     pub(super) fn plays(&self, node: NodeId, stream: StreamId) -> bool {
-        let views = self.snapshot(node).watches;
-        views.iter().any(|watch| watch.stream == stream && watch.playing)
+        self.watch_of(node, stream).is_some_and(|watch| watch.playing)
     }
 
     pub(super) fn depth(&self, node: NodeId, stream: StreamId) -> u8 {
-        let views = self.snapshot(node).watches;
-        let watch = views.iter().find(|watch| watch.stream == stream).unwrap();
+        let watch = self.watch_of(node, stream).unwrap();
         watch.stripes.iter().map(|stripe| stripe.depth.unwrap_or(u8::MAX)).max().unwrap()
     }
 
     pub(super) fn parents(&self, node: NodeId, stream: StreamId) -> Vec<Option<NodeId>> {
-        let views = self.snapshot(node).watches;
-        let watch = views.iter().find(|watch| watch.stream == stream).unwrap();
+        let watch = self.watch_of(node, stream).unwrap();
         watch.stripes.iter().map(|stripe| stripe.parent).collect()
+    }
+
+    fn watch_of(&self, node: NodeId, stream: StreamId) -> Option<WatchView> {
+        self.nodes[&node].overlay.watches.get(&stream).map(Subscriber::view)
     }
 
     pub(super) fn lists(&self, node: NodeId, stream: StreamId) -> bool {
@@ -352,9 +354,8 @@ impl Testnet {
             self.nodes.keys().any(|start| {
                 let mut at = *start;
                 for _ in 0..=self.nodes.len() {
-                    let views = self.nodes[&at].overlay.snapshot().watches;
-                    let watch = views.iter().find(|watch| watch.stream == stream);
-                    let seat = watch.and_then(|watch| watch.stripes.get(usize::from(stripe)));
+                    let watch = self.watch_of(at, stream);
+                    let seat = watch.and_then(|w| w.stripes.get(usize::from(stripe)).copied());
                     let Some(parent) = seat.and_then(|seat| seat.parent) else { return false };
                     if !self.is_alive(parent) {
                         return false;
@@ -449,6 +450,7 @@ impl Testnet {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one short arm for each output")]
     fn carry_out(&mut self, from: NodeId, output: Output) {
         self.trace.update(format!("{:?} {from:?} {output:?}", self.now).as_bytes());
         match output {

@@ -241,6 +241,7 @@ impl Forwarder {
             let given = Given { seat, stage: Stage::Reserved, cost, sixteenths };
             self.given.insert(ticket, given, local.now + local.config.tuning.reservation);
             self.by_seat.insert(seat, ticket);
+            self.room.retain(|_, room| room.seat != seat);
             let contact = ask.contact.clone();
             let fresh = Child { contact, free: ask.free, up: false };
             self.children.entry((seat.stream, seat.child)).or_insert(fresh);

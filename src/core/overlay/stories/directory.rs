@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{
     Command, Contact, DirRefusal, DirRequest, DirResponse, Event, GossipVerdict, Input, Offence,
-    RemovalReason, Request, Response, RoleChoice,
+    Output, RemovalReason, Request, Response, RoleChoice,
     testnet::{Testnet, UNIX_AT_START, config, draft, node, secs, source_key},
 };
 use crate::{
@@ -170,28 +170,32 @@ fn a_forged_announcement_is_dropped_and_its_sender_pays() {
 }
 
 #[test]
-fn gossip_that_is_old_is_ignored_and_gossip_that_is_new_is_passed_on() {
+fn new_gossip_is_passed_on_old_gossip_is_not_and_a_replay_costs_its_sender() {
     let mut boss = config();
     boss.role = RoleChoice::Supernode;
     let mut overlay =
         super::super::Overlay::new(node(1), boss, [7; 32], crate::time::Timestamp::ZERO);
-    let mut verdict = |announcement: &Arc<SignedAnnouncement>| {
-        let announcement = Arc::clone(announcement);
+    let mut gossip = |announcement: Arc<SignedAnnouncement>, second: u64| {
         let input = Input::Gossip { id: 5, from: node(2), announcement };
-        overlay.handle_input(input, crate::time::Timestamp::from_millis(1));
-        std::iter::from_fn(|| overlay.poll_output())
-            .find_map(|output| match output {
-                super::super::Output::GossipVerdict { id: 5, verdict } => Some(verdict),
-                _ => None,
-            })
-            .unwrap()
+        overlay.handle_input(input, crate::time::Timestamp::from_millis(second * 1_000));
+        let outputs: Vec<_> = std::iter::from_fn(|| overlay.poll_output()).collect();
+        let verdict = outputs.iter().find_map(|output| match output {
+            Output::GossipVerdict { id: 5, verdict } => Some(*verdict),
+            _ => None,
+        });
+        let blamed = outputs.iter().any(|output| {
+            matches!(output, Output::Event(Event::Offence { kind: Offence::Replayed, .. }))
+        });
+        (verdict.unwrap(), blamed)
     };
     let owner = node(99);
-    assert_eq!(verdict(&sealed(owner, 7, 2, false)), GossipVerdict::Accept);
-    assert_eq!(verdict(&sealed(owner, 7, 2, false)), GossipVerdict::Ignore);
-    assert_eq!(verdict(&sealed(owner, 7, 1, true)), GossipVerdict::Ignore);
-    assert_eq!(verdict(&sealed(owner, 6, 9, false)), GossipVerdict::Ignore);
-    assert_eq!(verdict(&sealed(owner, 7, 3, true)), GossipVerdict::Accept);
+    assert_eq!(gossip(sealed(owner, 7, 2, false), 1), (GossipVerdict::Accept, false));
+    assert_eq!(gossip(sealed(owner, 7, 2, false), 2), (GossipVerdict::Ignore, false));
+    // They may have crossed on their way; half a minute later that explains nothing.
+    assert_eq!(gossip(sealed(owner, 7, 1, true), 3), (GossipVerdict::Ignore, false));
+    assert_eq!(gossip(sealed(owner, 6, 9, false), 40), (GossipVerdict::Reject, true));
+    assert_eq!(gossip(sealed(owner, 7, 2, false), 41), (GossipVerdict::Ignore, false));
+    assert_eq!(gossip(sealed(owner, 7, 3, true), 42), (GossipVerdict::Accept, false));
 }
 
 #[test]

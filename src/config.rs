@@ -14,8 +14,6 @@ use astral_core::units::Bitrate;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-/// Where a node listens unless told otherwise: TCP and QUIC on every IPv4 address.
-pub const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"];
 /// Where the local API listens unless told otherwise.
 pub const DEFAULT_API: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
 /// Where RTMP encoders connect unless told otherwise.
@@ -160,7 +158,7 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// New identity, nothing kept.
     pub ephemeral: bool,
-    /// Multiaddrs to listen on; empty for [`DEFAULT_LISTEN`].
+    /// Multiaddrs to listen on; empty for TCP and QUIC on the default port.
     pub listen: Vec<String>,
     /// Multiaddrs of the nodes to join through.
     pub bootstrap: Vec<String>,

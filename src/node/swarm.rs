@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use hickory_resolver::system_conf::read_system_conf;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, core::transport::ListenerId, futures::StreamExt,
+    Multiaddr, Swarm, SwarmBuilder, core::transport::ListenerId, dns, futures::StreamExt,
     identity::Keypair, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux,
 };
 use tokio::time::{Instant, timeout_at};
@@ -39,6 +40,11 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, StartError> {
     let wrong = |reason: String| StartError::Transport { reason };
     let behaviour = Behaviour::new(&key, config.mdns)?;
+    // A small container may have no resolv.conf: addresses without names still work there.
+    let (names, options) = read_system_conf().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no name servers: only numeric addresses can be dialled");
+        (dns::ResolverConfig::default(), dns::ResolverOpts::default())
+    });
     let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -48,8 +54,7 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, Star
             quic.max_connection_data = QUIC_CONNECTION_CREDIT;
             quic
         })
-        .with_dns()
-        .map_err(|error| wrong(error.to_string()))?
+        .with_dns_config(names, options)
         .with_behaviour(|_| behaviour)
         .map_err(|error| wrong(error.to_string()))?
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_CONNECTION))

@@ -172,7 +172,7 @@ mod tests {
         assert_ne!(node, source);
         drop(first);
         let again = DataDir::open(Some(dir.path())).unwrap();
-        assert_eq!((again.node_seed.clone(), again.source_seed.clone()), (node, source));
+        assert_eq!((again.node_seed.clone(), again.source_seed), (node, source));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -49,7 +49,7 @@ fn r1_the_children_of_a_killed_node_lose_nothing() {
 
 #[test]
 fn r2_the_children_of_a_node_that_falls_silent_lose_nothing() {
-    for kind in ["'vanish'", "'freeze'\nfor_s = 5"] {
+    for kind in ["'vanish'", "'freeze'\nfor_s = 2"] {
         let fault =
             format!("[[fault]]\nat_s = 14\nkind = {kind}\nwho = {{ pick = 'parents', count = 1 }}");
         for seed in 1..=3 {

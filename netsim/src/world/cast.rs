@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use astral_core::{
     ids::NodeId,
+    media::cutter::target_bytes,
     overlay::{Addr, Contact, OverlayConfig, RoleChoice, Tuning, path_hash},
     units::Bitrate,
 };
@@ -280,8 +281,13 @@ impl World {
         let told = self.scenario.network.uplink_told;
         let tuning = self.tuning();
         let usable = if told { uplink } else { uplink.percent(tuning.measured_share_percent) };
-        let rate = self.scenario.stream.rate.as_bps().max(1);
-        let carried = usable.percent(tuning.slot_share_percent).as_bps() * k / rate;
+        // A slot costs its media and what its frames add, as the overlay reckons.
+        let (rate, stripes) = (self.scenario.stream.rate, self.scenario.stream.stripes);
+        let stripe = rate.as_bps() / k;
+        let chunk = target_bytes(rate, stripes) as u64;
+        let framed = Bitrate::from_bps(stripe + stripe * tuning.chunk_overhead_bytes / chunk);
+        let cost = framed.percent(100 + tuning.feed_overhead_percent).as_bps().max(1);
+        let carried = usable.percent(tuning.slot_share_percent).as_bps() / cost;
         let allowed = max_copies.map_or(u64::MAX, |copies| u64::from(copies) * k);
         u32::try_from(carried.min(allowed)).unwrap_or(u32::MAX)
     }

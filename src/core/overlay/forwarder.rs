@@ -104,7 +104,7 @@ impl Forwarder {
                     refused.insert(asked.stripe);
                     let full = matches!(reason, RefuseReason::NoCapacity | RefuseReason::CopyLimit);
                     if full && ask.attempt > 0 {
-                        self.make_room(local, &carried, seat, &others);
+                        self.make_room(local, &carried, seat, ask, &others);
                     }
                     local.counters.refused += 1;
                     Verdict::Refuse { reason }

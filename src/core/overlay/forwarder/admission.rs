@@ -147,15 +147,18 @@ impl Forwarder {
         same >= 2 * all.div_ceil(usize::from(carried.k().max(1)))
     }
 
-    /// Frees a slot for a child that searched in vain: stripes are badly spread when this node
-    /// feeds one that others with free slots could feed as well, while `wanting` is a stripe whose
-    /// carriers are all full. One such child is moved to those others, before the bytes stop, and
-    /// the slot is kept. At most one at a time and stream.
+    /// Frees a slot for a child that searched in vain, at most one at a time and stream: the ticket
+    /// of one child ends, before the bytes stop, and the slot is kept for `wanting`.
+    ///
+    /// A child that can feed nobody goes below an asker that can (push-down): on a stripe whose
+    /// few slots are taken by leaves, slots elsewhere are worth nothing. Else a child moves to
+    /// others that could feed it as well as this node.
     pub(super) fn make_room(
         &mut self,
         local: &mut Local,
         carried: &Carried,
         wanting: Seat,
+        ask: &Ask,
         others: &[Candidate],
     ) {
         let now = local.now;
@@ -165,6 +168,61 @@ impl Forwarder {
         if busy || carried.closing || !carried.can_serve(wanting.stripe, stale_after, now) {
             return;
         }
+        let moved = self
+            .leaf_below(carried, wanting, ask, others)
+            .or_else(|| self.child_elsewhere(carried, wanting, others));
+        let Some((ticket, elsewhere)) = moved else { return };
+        self.room.insert(stream, Room { seat: wanting, until: now + ROOM_KEPT });
+        let grace = local.config.tuning.revoke_grace;
+        self.revoke(local, &[ticket], RevokeReason::Rebalance, grace, &elsewhere);
+    }
+
+    /// The ticket of a leaf on the wanted stripe, with the asker as its first alternative.
+    fn leaf_below(
+        &self,
+        carried: &Carried,
+        wanting: Seat,
+        ask: &Ask,
+        others: &[Candidate],
+    ) -> Option<(TicketId, Vec<Candidate>)> {
+        if ask.free == 0 {
+            return None;
+        }
+        let stream = wanting.stream;
+        let leaf = |seat: &Seat| {
+            let child = self.children.get(&(stream, seat.child));
+            seat.stripe == wanting.stripe && child.is_some_and(|child| child.up && child.free == 0)
+        };
+        let mut leaves =
+            self.by_seat.iter().filter(|(seat, _)| seat.stream == stream && leaf(seat));
+        let (seat, ticket) = leaves.find(|(_, ticket)| {
+            self.given.get(ticket).is_some_and(|given| given.stage == Stage::Confirmed)
+        })?;
+        let depth = u8::try_from(carried.path(wanting.stripe).len()).unwrap_or(DEPTH_NONE);
+        let depths = (0..carried.k())
+            .map(|stripe| if stripe == wanting.stripe { depth } else { DEPTH_NONE })
+            .collect();
+        let (contact, free) = (ask.contact.clone(), ask.free);
+        let mut elsewhere = vec![Candidate { contact, depths, free, source: false }];
+        let could = |candidate: &&Candidate| {
+            candidate.contact.node != seat.child
+                && candidate.contact.node != wanting.child
+                && candidate.free > 0
+                && candidate.stripes().contains(seat.stripe)
+        };
+        elsewhere.extend(others.iter().filter(could).take(MOVE_CHOICES - 1).cloned());
+        Some((*ticket, elsewhere))
+    }
+
+    /// The ticket of a child on another stripe that others with free slots could feed as well,
+    /// while all carriers of the wanted stripe are full: stripes are badly spread.
+    fn child_elsewhere(
+        &self,
+        carried: &Carried,
+        wanting: Seat,
+        others: &[Candidate],
+    ) -> Option<(TicketId, Vec<Candidate>)> {
+        let stream = wanting.stream;
         let children = self.children_with_room(carried, stream);
         let mut best: Option<(usize, TicketId, Vec<Candidate>)> = None;
         for (seat, ticket) in self.by_seat.iter().filter(|(seat, _)| seat.stream == stream) {
@@ -186,10 +244,7 @@ impl Forwarder {
                 best = Some((score, *ticket, elsewhere));
             }
         }
-        let Some((_, ticket, elsewhere)) = best else { return };
-        self.room.insert(stream, Room { seat: wanting, until: now + ROOM_KEPT });
-        let grace = local.config.tuning.revoke_grace;
-        self.revoke(local, &[ticket], RevokeReason::Rebalance, grace, &elsewhere);
+        best.map(|(_, ticket, elsewhere)| (ticket, elsewhere))
     }
 
     /// Own children that could feed others, with the stripes that they have from here.

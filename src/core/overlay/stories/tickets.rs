@@ -157,6 +157,30 @@ fn slots_in_the_wrong_stripes_are_moved_to_the_stripe_that_runs_short() {
 }
 
 #[test]
+fn a_leaf_makes_way_for_a_forwarder_and_is_fed_by_it() {
+    for seed in 0..5 {
+        let one = copies(1);
+        let (mut net, stream, source, viewers) =
+            audience(seed, one, &copies(0), 1, Bitrate::from_mbps(1), 2);
+        net.run_until("the leaf plays", secs(10), |net| all_play(net, &viewers, stream));
+        let boss = node(1);
+        let forwarders: Vec<_> = (20..23)
+            .map(|index| {
+                let forwarder = net.add(index, copies(2), &[boss]);
+                net.watch(forwarder, stream);
+                forwarder
+            })
+            .collect();
+        let whole =
+            |net: &Testnet| all_play(net, &viewers, stream) && all_play(net, &forwarders, stream);
+        let time = net.run_until("nobody starves behind the leaf", secs(30), whole);
+        println!("seed {seed}: all play after {time:?}");
+        let fed = net.snapshot(source).given.iter().all(|ticket| ticket.node != viewers[0]);
+        assert!(fed, "seed {seed}: the leaf still takes a slot of the source");
+    }
+}
+
+#[test]
 fn a_full_node_refuses_with_alternatives() {
     let (mut net, stream, source, viewers) =
         audience(51, copies(1), &copies(1), 1, Bitrate::from_mbps(1), 1);

@@ -37,7 +37,8 @@ const FRAME_BYTES: usize = (RATE.as_bps() / 8 / FPS) as usize;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
     match words[..] {
         ["sender", transport] => runtime.block_on(sender(transport)),
         ["receivers", transport, n, address, stream] => {
@@ -56,7 +57,10 @@ fn drive() {
         list("FANOUT_N", "1,4,16,64").split(',').map(|n| n.parse().expect("FANOUT_N")).collect();
     let seconds: u64 = list("FANOUT_SECONDS", "6").parse().expect("FANOUT_SECONDS");
     println!("{RATE} of signed chunks; sender CPU seconds per delivered Gbit; load {}", load());
-    println!("{:<12} {:>4} {:>10} {:>10} {:>9} {:>9}", "transport", "N", "s/Gbit", "Mbit/s", "p50 ms", "p99 ms");
+    println!(
+        "{:<12} {:>4} {:>10} {:>10} {:>9} {:>9}",
+        "transport", "N", "s/Gbit", "Mbit/s", "p50 ms", "p99 ms"
+    );
     for n in sizes {
         for transport in ["plain-tcp", "tcp-noise", "quic"] {
             let row = measure(transport, n, Duration::from_secs(seconds));
@@ -139,8 +143,10 @@ impl Process {
 
     /// User and system time so far, from the kernel's own books.
     fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().expect("fields").split_whitespace().collect();
         let ticks = |i: usize| fields[i].parse::<f64>().expect("ticks");
         // utime and stime are fields 14 and 15; a tick is 10 ms on Linux.
         (ticks(11) + ticks(12)) / 100.0

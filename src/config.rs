@@ -194,7 +194,8 @@ impl NodeArgs {
             Some(path) => read(path)?,
             None => FileSettings::default(),
         };
-        let list = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
+        let list =
+            |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
         Ok(Settings {
             data_dir: self.data_dir.or(file.data_dir),
             ephemeral: self.ephemeral.or(file.ephemeral).unwrap_or(false),
@@ -277,8 +278,7 @@ fn read(path: &Path) -> Result<FileSettings, ConfigError> {
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+    fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
 }
 
 /// Replaces files by the addresses they list.
@@ -316,7 +316,8 @@ mod tests {
     }
 
     fn file(name: &str, text: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("astral-config-{}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("astral-config-{}-{name}", std::process::id()));
         fs::write(&path, text).unwrap();
         path
     }

@@ -105,8 +105,19 @@ async fn start(
     let tee = tee.to_string_lossy();
     // One copy is about 1.15 Mbit/s: the source can feed one node in all, never the viewer too.
     let publish = [
-        "publish", "demo", "--test", "--size", "640x360", "--bitrate", "1Mbit", "--stripes", "4",
-        "--uplink", "1600kbit", "--tee", &tee,
+        "publish",
+        "demo",
+        "--test",
+        "--size",
+        "640x360",
+        "--bitrate",
+        "1Mbit",
+        "--stripes",
+        "4",
+        "--uplink",
+        "1600kbit",
+        "--tee",
+        &tee,
     ];
     let source = spawn("source", &[&publish[..], &join[..]].concat(), events, inbox).await?;
     let link = text(&source.ready["stream"]);
@@ -118,8 +129,16 @@ async fn start(
     let played = folder.join("played.flv");
     let file_sink = format!("file:{}", played.to_string_lossy());
     let play = [
-        "play", link.as_str(), "--sink", &args.sink, "--sink", &file_sink, "--uplink", "900kbit",
-        "--api", &args.api,
+        "play",
+        link.as_str(),
+        "--sink",
+        &args.sink,
+        "--sink",
+        &file_sink,
+        "--uplink",
+        "900kbit",
+        "--api",
+        &args.api,
     ];
     let viewer = spawn("viewer", &[&play[..], &join[..]].concat(), events, inbox).await?;
     let media_url = text(&viewer.ready["media"]["http_flv"]);
@@ -200,7 +219,8 @@ impl Network {
     async fn kill_a_parent(&mut self) -> anyhow::Result<()> {
         let names = self.names();
         let viewer = self.member("viewer")?;
-        let parents = viewer.status["streams"][0]["parents"].as_array().cloned().unwrap_or_default();
+        let parents =
+            viewer.status["streams"][0]["parents"].as_array().cloned().unwrap_or_default();
         let forwarder = parents
             .iter()
             .filter_map(|parent| names.get(parent.as_str()?))
@@ -305,8 +325,10 @@ fn row(member: &Member, names: &BTreeMap<String, &'static str>) -> String {
             fed_by.entry(name).or_default().push(stripe.to_string());
         }
     }
-    let fed_by: Vec<String> =
-        fed_by.into_iter().map(|(name, stripes)| format!("{name} ({})", stripes.join(" "))).collect();
+    let fed_by: Vec<String> = fed_by
+        .into_iter()
+        .map(|(name, stripes)| format!("{name} ({})", stripes.join(" ")))
+        .collect();
     let fed_by = match member.name {
         "source" => "the test picture".to_owned(),
         _ => fed_by.join(", "),
@@ -342,7 +364,11 @@ async fn spawn(
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(if std::env::var_os("ASTRAL_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+        .stderr(if std::env::var_os("ASTRAL_LOG").is_some() {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("starting the {name}"))?;
@@ -370,9 +396,9 @@ async fn ready_of(name: &'static str, inbox: &mut mpsc::Receiver<Event>) -> anyh
         match event["event"].as_str() {
             Some("ready") if from == name => return Ok(event),
             Some("error") if from == name => bail!("the {name}: {}", text(&event["message"])),
-            Some("closed") => bail!(
-                "the {from} did not start; run it alone to see why, or set ASTRAL_LOG=info"
-            ),
+            Some("closed") => {
+                bail!("the {from} did not start; run it alone to see why, or set ASTRAL_LOG=info")
+            }
             _ => {}
         }
     }

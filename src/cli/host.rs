@@ -300,12 +300,14 @@ async fn start_in_default_folder(
 
 /// Where programs keep their data, by the platform's custom.
 fn data_home() -> anyhow::Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     if let Some(folder) = absolute("XDG_DATA_HOME") {
         return Ok(folder);
     }
     let home = absolute("HOME").context("HOME is not set: give --data-dir, or use --ephemeral")?;
-    let below = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+    let below =
+        if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
     Ok(home.join(below))
 }
 

@@ -18,8 +18,10 @@ pub struct Usage(pub String);
 pub fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("ASTRAL_LOG")
         .unwrap_or_else(|_| EnvFilter::new("warn,libp2p=error,libp2p_mdns=off,netlink=off"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

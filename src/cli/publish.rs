@@ -47,7 +47,12 @@ pub struct PublishArgs {
     #[arg(long, help_heading = "From")]
     rtmp_in: bool,
     /// Microphone with --camera and --screen: a device, `default`, or `none`
-    #[arg(long, value_name = "DEVICE|default|none", default_value = "default", help_heading = "From")]
+    #[arg(
+        long,
+        value_name = "DEVICE|default|none",
+        default_value = "default",
+        help_heading = "From"
+    )]
     mic: String,
     /// Picture size
     #[arg(long, value_name = "WxH", default_value = "1280x720", value_parser = size, help_heading = "Picture")]
@@ -136,7 +141,8 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
             host.announce_ready(ready);
             let (server, key) = url.rsplit_once('/').unwrap_or((&url, ""));
             host.out.say(&format!("In OBS:  Server {server}   Stream key {key}"));
-            host.out.say(&format!("ffmpeg:  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv {url}"));
+            host.out
+                .say(&format!("ffmpeg:  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv {url}"));
             host.run_until(std::future::pending()).await
         }
     };
@@ -154,7 +160,9 @@ async fn feed(
             CaptureEvent::Bytes(flv) => publisher.push(flv).await?,
             CaptureEvent::Restarted => publisher.restart(),
             CaptureEvent::Warning(text) => tracing::warn!("{text}"),
-            CaptureEvent::DeviceLost { message } => tracing::error!("the device is gone: {message}"),
+            CaptureEvent::DeviceLost { message } => {
+                tracing::error!("the device is gone: {message}")
+            }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
             CaptureEvent::Ended => break,
         }
@@ -207,8 +215,7 @@ impl PublishArgs {
             description: self.description.clone(),
             tags: self.tags.clone(),
             k: self.stripes,
-            rate: encoded_here
-                .then(|| Bitrate::from_bps(self.bitrate.as_bps() + audio.as_bps())),
+            rate: encoded_here.then(|| Bitrate::from_bps(self.bitrate.as_bps() + audio.as_bps())),
         }
     }
 }

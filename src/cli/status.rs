@@ -138,12 +138,9 @@ pub fn in_words(event: &Event) -> Option<String> {
         }
         Event::Live { .. } => "live".into(),
         Event::Playing { hops, .. } => format!("playing, {hops} hops from the source"),
-        Event::ParentChanged { stripe, old: Some(old), new, cause, .. } => format!(
-            "stripe {stripe}: parent {} -> {} ({})",
-            old.short(),
-            new.short(),
-            word(cause)
-        ),
+        Event::ParentChanged { stripe, old: Some(old), new, cause, .. } => {
+            format!("stripe {stripe}: parent {} -> {} ({})", old.short(), new.short(), word(cause))
+        }
         Event::NoCapacity { reason, retry_ms, .. } => format!(
             "no capacity: {}; trying again in {:.1} s",
             word(reason).replace('_', " "),
@@ -154,7 +151,9 @@ pub fn in_words(event: &Event) -> Option<String> {
         Event::Paused { .. } => "paused by the source".into(),
         Event::Resumed { .. } => "resumed".into(),
         Event::Ended { reason, .. } => format!("the stream is over ({})", word(reason)),
-        Event::Skipped { from, to, cause, .. } => format!("skipped chunks {from} to {to} ({cause})"),
+        Event::Skipped { from, to, cause, .. } => {
+            format!("skipped chunks {from} to {to} ({cause})")
+        }
         Event::Stalled { .. } => "nothing to play at the moment".into(),
         Event::Offence { node, kind, .. } => {
             format!("node {} misbehaved: {}", node.short(), word(kind).replace('_', " "))

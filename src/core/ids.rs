@@ -207,7 +207,9 @@ pub type Stripe = u8;
 pub const STRIPES_MAX: u8 = 16;
 
 /// A set of stripes, one bit each.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct StripeSet(pub u16);
 
 impl StripeSet {

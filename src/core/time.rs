@@ -12,9 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// A moment, in microseconds since this node started. Never travels on the wire.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Timestamp(u64);
 
 impl Timestamp {

@@ -92,7 +92,8 @@ impl FromStr for Bitrate {
     fn from_str(text: &str) -> Result<Self, BitrateError> {
         let wrong = || BitrateError { text: text.chars().take(40).collect() };
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let split =
+            trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let unit = unit.trim().trim_end_matches("/s").trim_end_matches("ps");
         let (scale, rest) = match unit.chars().next() {
@@ -112,11 +113,16 @@ impl FromStr for Bitrate {
             return Err(wrong());
         }
         let unit_bps: u64 = scale * bits_each;
-        let part: u64 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| wrong())? };
+        let part: u64 =
+            if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| wrong())? };
         let divisor = 10_u64.pow(u32::try_from(fraction.len()).map_err(|_| wrong())?);
         let part_bps = u128::from(part) * u128::from(unit_bps) / u128::from(divisor);
         let part_bps = u64::try_from(part_bps).map_err(|_| wrong())?;
-        whole.checked_mul(unit_bps).and_then(|w| w.checked_add(part_bps)).map(Self).ok_or_else(wrong)
+        whole
+            .checked_mul(unit_bps)
+            .and_then(|w| w.checked_add(part_bps))
+            .map(Self)
+            .ok_or_else(wrong)
     }
 }
 

@@ -64,9 +64,8 @@ fn viewers_who_cannot_forward_a_whole_copy_forward_stripes() {
     assert!(from_viewers * 3 >= all, "{from_viewers} of {all}");
     for (viewer, _) in &viewers {
         let from = viewer.mark();
-        viewer.wait_from(from, "status", SOON, |s| {
-            s["streams"][0]["bytes"].as_u64() > Some(600_000)
-        });
+        viewer
+            .wait_from(from, "status", SOON, |s| s["streams"][0]["bytes"].as_u64() > Some(600_000));
     }
     source.node.signal("TERM");
     for (viewer, file) in &viewers {

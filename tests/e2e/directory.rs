@@ -33,8 +33,7 @@ fn streams_are_listed_everywhere_soon_and_leave_every_list_when_they_stop() {
 fn a_full_supernode_sends_the_next_member_elsewhere_and_renews_the_old_ones() {
     let network = Network::found();
     let addr = network.supernode.addr();
-    let small =
-        ["run", "--role", "supernode", "--members-max", "2", "--bootstrap", addr.as_str()];
+    let small = ["run", "--role", "supernode", "--members-max", "2", "--bootstrap", addr.as_str()];
     let small = Node::start("small", &small);
     let members: Vec<Node> = (0..4)
         .map(|i| {
@@ -74,8 +73,10 @@ fn members_of_a_killed_supernode_find_another_and_their_pictures_go_on() {
         node.wait_from(from, "status", 2 * SOON, |s| s["supernode"] == *id);
     }
     // The bootstrap node is dead; a newcomer still joins through another.
-    let newcomer =
-        Node::start("newcomer", &["seed", &source.link, "--bootstrap", &second.addr(), "--role", "member"]);
+    let newcomer = Node::start(
+        "newcomer",
+        &["seed", &source.link, "--bootstrap", &second.addr(), "--role", "member"],
+    );
     newcomer.wait("status", SOON, stream_is_whole);
     source.node.signal("TERM");
     viewer.wait("ended", SOON, |_| true);

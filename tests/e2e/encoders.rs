@@ -30,7 +30,10 @@ fn ffmpeg_publishes_and_every_frame_arrives_in_order_at_another_node() {
     assert_eq!(identity.behind, 0, "of {cut}");
     // A viewer begins at the keyframe that is newest when it finds the stream.
     let missed = FRAMES - frames(&file);
-    assert!(missed.is_multiple_of(GOP) && missed <= 2 * GOP, "{missed} frames before the first one played");
+    assert!(
+        missed.is_multiple_of(GOP) && missed <= 2 * GOP,
+        "{missed} frames before the first one played"
+    );
 }
 
 #[test]
@@ -51,7 +54,8 @@ fn a_late_joiner_decodes_from_its_first_frame_over_http_flv_without_an_error() {
         "souphttpsrc location={url} num-buffers=60 ! flvdemux name=d d.video ! queue ! h264parse ! \
          avdec_h264 ! fakesink d.audio ! queue ! fakesink"
     );
-    let gst = Command::new("gst-launch-1.0").args(["-q"]).args(pipeline.split(' ')).output().unwrap();
+    let gst =
+        Command::new("gst-launch-1.0").args(["-q"]).args(pipeline.split(' ')).output().unwrap();
     assert!(gst.status.success(), "{}", String::from_utf8_lossy(&gst.stderr));
 }
 
@@ -92,7 +96,16 @@ fn push(url: &str, frames: u32) -> Child {
     Command::new("ffmpeg")
         .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=15"])
         .args(["-f", "lavfi", "-i", "sine=frequency=440", "-t", &seconds])
-        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", &GOP.to_string()])
+        .args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-tune",
+            "zerolatency",
+            "-g",
+            &GOP.to_string(),
+        ])
         .args(["-b:v", "300k", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv", url])
         .stdin(Stdio::null())
         .stderr(Stdio::null())

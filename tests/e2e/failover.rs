@@ -103,14 +103,17 @@ struct Moments(u64);
 
 impl Moments {
     fn new(name: &str) -> Self {
-        Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        }))
+        Self(
+            name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+                (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+            }),
+        )
     }
 
     /// Lets a part of a second pass, another each time.
     fn wait(&mut self) {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let until = Instant::now() + Duration::from_millis((self.0 >> 33) % 1_000);
         while Instant::now() < until {
             std::thread::park_timeout(until.saturating_duration_since(Instant::now()));

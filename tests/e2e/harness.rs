@@ -350,7 +350,8 @@ fn media_start(flv: &[u8]) -> usize {
     assert_eq!(&flv[..3], b"FLV", "the file is FLV");
     let mut at = 13;
     while let Some(header) = flv.get(at..at + 13) {
-        let body = usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
+        let body =
+            usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
         let sequence_header = match header[0] & 0x1f {
             18 => true,
             9 if header[11] & 0x80 != 0 => header[11] & 0x0f == 0,

@@ -116,7 +116,9 @@ fn one_node_publishes_seeds_and_watches_different_streams_at_once() {
     node.wait("status", SOON, |s| {
         let streams = s["streams"].as_array().into_iter().flatten();
         let whole = |s: &&serde_json::Value| {
-            s["parents"].as_array().is_some_and(|p| p.iter().all(|p| p.is_string()) && !p.is_empty())
+            s["parents"]
+                .as_array()
+                .is_some_and(|p| p.iter().all(|p| p.is_string()) && !p.is_empty())
         };
         streams.filter(whole).count() == 2
     });
@@ -135,10 +137,9 @@ fn a_revoked_ticket_stops_its_bytes_and_the_child_finds_another_parent() {
     let viewer = network.seed("viewer", &source.link, &[]);
     viewer.wait("status", SOON, stream_is_whole);
     let (_, tickets) = source.node.api("GET", "/api/v1/tickets", None);
-    let ticket = tickets["tickets"][0]["id"].as_str().map_or_else(
-        || tickets["tickets"][0]["id"].to_string(),
-        str::to_owned,
-    );
+    let ticket = tickets["tickets"][0]["id"]
+        .as_str()
+        .map_or_else(|| tickets["tickets"][0]["id"].to_string(), str::to_owned);
     let (status, answer) = source.node.api("DELETE", &format!("/api/v1/tickets/{ticket}"), None);
     assert!(status < 300, "{answer}");
     viewer.wait("parent_changed", SOON, |e| e["cause"] == "revoked" || e["new"].is_string());

@@ -115,7 +115,9 @@ fn the_demo_leaves_nothing_behind_when_it_is_killed() {
 fn children(pid: u32) -> Vec<u32> {
     let lists = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = lists.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split(' ').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split(' ').filter_map(|p| p.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn zombie(pid: u32) -> bool {
@@ -124,7 +126,8 @@ fn zombie(pid: u32) -> bool {
 
 /// Every distinct `astral ...` command in the README's code and tables.
 fn commands() -> BTreeSet<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let mut found = BTreeSet::new();
     for line in readme.lines() {
         let code = if line.starts_with("astral ") {

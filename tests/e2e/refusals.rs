@@ -66,14 +66,15 @@ fn garbage_on_every_local_port_costs_only_its_connection() {
     let node = &source.node;
     let tcp = node.addr();
     let p2p = format!("127.0.0.1:{}", tcp.split('/').nth(4).unwrap());
-    let strip = |url: String| {
-        url.split("://").nth(1).unwrap().split('/').next().unwrap().to_owned()
-    };
+    let strip =
+        |url: String| url.split("://").nth(1).unwrap().split('/').next().unwrap().to_owned();
     for target in [p2p, strip(node.ready("api")), strip(node.ready("rtmp"))] {
         for seed in 0..20_u8 {
             let mut stream = TcpStream::connect(&target).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            let noise: Vec<u8> = (0..4_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> (seed % 24)) as u8).collect();
+            let noise: Vec<u8> = (0..4_000_u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> (seed % 24)) as u8)
+                .collect();
             // A server that hangs up in the middle of garbage does right.
             let _ = stream.write_all(&noise);
             let _ = stream.read(&mut [0; 512]);
@@ -97,7 +98,8 @@ fn a_silent_peer_costs_one_deadline_and_blocks_nothing_else() {
     );
     let source = network.publish("hole", &scratch.file("c.flv"), &["--bitrate", "200kbit"]);
     let addr = network.supernode.addr();
-    let args = ["seed", &source.link, "--bootstrap", &dead, "--bootstrap", &addr, "--role", "member"];
+    let args =
+        ["seed", &source.link, "--bootstrap", &dead, "--bootstrap", &addr, "--role", "member"];
     let viewer = Node::start("viewer", &args);
     viewer.wait("status", SOON, stream_is_whole);
 }

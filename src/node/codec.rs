@@ -5,12 +5,22 @@
 
 use std::{fmt, io, marker::PhantomData};
 
-use astral_core::overlay::{MESSAGE_BYTES_MAX, Wire};
+use astral_core::overlay::{MESSAGE_BYTES_MAX, Wire, WireError};
 use libp2p::{
     StreamProtocol,
     futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     request_response,
 };
+
+/// A request as it was read. libp2p tells nobody of a request that could not be read; whoever sends
+/// such is to be dropped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asked<Q> {
+    /// A message.
+    Sound(Q),
+    /// Bytes that are none.
+    Malformed(WireError),
+}
 
 /// Codec of a protocol with requests `Q` and answers `A`.
 pub struct MessageCodec<Q, A>(PhantomData<fn() -> (Q, A)>);
@@ -39,28 +49,36 @@ where
     A: Wire + Send + Sync + 'static,
 {
     type Protocol = StreamProtocol;
-    type Request = Q;
+    type Request = Asked<Q>;
     type Response = A;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Q>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Asked<Q>>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io).await
+        Ok(read(io).await?.map_or_else(Asked::Malformed, Asked::Sound))
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<A>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io).await
+        read(io).await?.map_err(invalid)
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, body: Q) -> io::Result<()>
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        body: Asked<Q>,
+    ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &body).await
+        match body {
+            Asked::Sound(body) => write(io, &body).await,
+            Asked::Malformed(error) => Err(invalid(error)),
+        }
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, body: A) -> io::Result<()>
@@ -71,12 +89,16 @@ where
     }
 }
 
-async fn read<M: Wire, T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<M> {
+async fn read<M, T>(io: &mut T) -> io::Result<Result<M, WireError>>
+where
+    M: Wire,
+    T: AsyncRead + Unpin + Send,
+{
     let mut bytes = Vec::with_capacity(1_024);
     // One byte more than allowed tells "too large" from "just fits".
     let limit = MESSAGE_BYTES_MAX as u64 + 1;
     io.take(limit).read_to_end(&mut bytes).await?;
-    M::from_wire(&bytes).map_err(invalid)
+    Ok(M::from_wire(&bytes))
 }
 
 async fn write<M: Wire, T: AsyncWrite + Unpin + Send>(io: &mut T, message: &M) -> io::Result<()> {
@@ -84,7 +106,7 @@ async fn write<M: Wire, T: AsyncWrite + Unpin + Send>(io: &mut T, message: &M) -
     io.write_all(&bytes).await
 }
 
-fn invalid(error: astral_core::overlay::WireError) -> io::Error {
+fn invalid(error: WireError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
@@ -101,14 +123,14 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         write(&mut bytes, &message).await.unwrap();
         bytes.set_position(0);
-        assert_eq!(read::<DirRequest, _>(&mut bytes).await.unwrap(), message);
+        assert_eq!(read::<DirRequest, _>(&mut bytes).await.unwrap(), Ok(message));
     }
 
     #[tokio::test]
     async fn sixteen_mebibytes_are_refused_after_sixteen_kibibytes() {
         let mut bytes = Cursor::new(vec![0x82; 16 << 20]);
-        let refused = read::<TicketRequest, _>(&mut bytes).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        let refused = read::<TicketRequest, _>(&mut bytes).await.unwrap();
+        assert_eq!(refused, Err(WireError::TooLarge));
         assert_eq!(bytes.position(), MESSAGE_BYTES_MAX as u64 + 1);
     }
 }

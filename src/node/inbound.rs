@@ -11,12 +11,13 @@ use astral_core::{
 };
 use libp2p::{
     Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, request_response,
-    request_response::{InboundFailure, Message},
+    request_response::Message,
     swarm::{ConnectionError, DialError, SwarmEvent},
 };
 
 use super::{
     behaviour::{BehaviourEvent, KAD_PROTOCOL},
+    codec::Asked,
     dial::is_dialable,
     feed::behaviour as feed,
     gossip::Received,
@@ -248,7 +249,7 @@ impl Driver {
     fn on_request<Q, A>(
         &mut self,
         protocol: Protocol,
-        event: request_response::Event<Q, A>,
+        event: request_response::Event<Asked<Q>, A>,
         request: fn(Q) -> Request,
         response: fn(A) -> Response,
         channel: fn(request_response::ResponseChannel<A>) -> Channel,
@@ -261,6 +262,16 @@ impl Driver {
                 ..
             } => {
                 self.links.touch(&peer);
+                let body = match body {
+                    Asked::Sound(body) => body,
+                    Asked::Malformed(error) => {
+                        self.counters.malformed_requests += 1;
+                        tracing::warn!(%peer, %error, "malformed request: peer dropped");
+                        // It may have gone by itself.
+                        let _ = self.swarm.disconnect_peer_id(peer);
+                        return;
+                    }
+                };
                 // Dropping the channel refuses: who has no Ed25519 key is nobody to the core.
                 let Some(from) = identity::node_id(&peer) else { return };
                 let id = self.requests.came(channel(back));
@@ -284,17 +295,8 @@ impl Driver {
                     self.input(Input::Response { id, result: Err(failure) });
                 }
             }
-            Event::InboundFailure { peer, error, .. } => {
-                let malformed = matches!(&error, InboundFailure::Io(error)
-                    if error.kind() == std::io::ErrorKind::InvalidData);
-                if malformed {
-                    self.counters.malformed_requests += 1;
-                    tracing::warn!(%peer, %error, "malformed request: peer dropped");
-                    // It may have gone by itself.
-                    let _ = self.swarm.disconnect_peer_id(peer);
-                }
-            }
-            Event::ResponseSent { .. } => {}
+            // An answer that did not get through is a lost answer to the asker.
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
         }
     }
 

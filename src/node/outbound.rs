@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     behaviour::announcements_topic,
+    codec::Asked,
     feed::handler::OpenId,
     identity,
     media::MediaCommand,
@@ -183,8 +184,12 @@ impl Driver {
         self.links.touch(peer);
         let behaviour = self.swarm.behaviour_mut();
         let (protocol, wire) = match body {
-            Request::Ticket(body) => (Protocol::Ticket, behaviour.ticket.send_request(peer, body)),
-            Request::Dir(body) => (Protocol::Dir, behaviour.dir.send_request(peer, body)),
+            Request::Ticket(body) => {
+                (Protocol::Ticket, behaviour.ticket.send_request(peer, Asked::Sound(body)))
+            }
+            Request::Dir(body) => {
+                (Protocol::Dir, behaviour.dir.send_request(peer, Asked::Sound(body)))
+            }
         };
         self.requests.sent(protocol, wire, id);
     }

@@ -22,7 +22,6 @@ use super::{
         handshake::{GreetingError, answer, be_greeted, greet},
         side,
     },
-    feeds::GREETINGS_MAX,
     handle::NodeCommand,
     identity,
     media::{FeedStart, MediaCommand},
@@ -129,7 +128,7 @@ impl Driver {
             News::Greeted { node, hello, stream, permit } => {
                 self.greeted(node, hello, stream, permit);
             }
-            News::GreetedInVain => self.feeds.greetings = self.feeds.greetings.saturating_sub(1),
+            News::GreetedInVain { node } => self.feeds.greeting_ends(node),
             News::Greeting { feed, generation, outcome } => self.agreed(feed, generation, outcome),
         }
     }
@@ -137,11 +136,10 @@ impl Driver {
     /// A node opened a stream to us.
     pub(super) fn feed_came(&mut self, peer: &PeerId, inbound: InboundStream) {
         let Some(node) = identity::node_id(peer) else { return };
-        if self.feeds.greetings >= GREETINGS_MAX {
+        if !self.feeds.greeting_begins(node) {
             self.counters.feeds_refused += 1;
             return;
         }
-        self.feeds.greetings += 1;
         self.links.touch(peer);
         let InboundStream { stream, permit } = inbound;
         let tasks = self.shared.inner.tasks.clone();
@@ -164,10 +162,10 @@ impl Driver {
                 Err(error) => tracing::debug!(node = %node.short(), %error, "no greeting"),
             }
         };
-        tasks.spawn(name, task, |_| async move {
+        tasks.spawn(name, task, move |_| async move {
             if heard.await.is_err() {
                 // As above.
-                let _ = in_vain.send(News::GreetedInVain).await;
+                let _ = in_vain.send(News::GreetedInVain { node }).await;
             }
         });
     }
@@ -179,7 +177,7 @@ impl Driver {
         mut stream: Compat<Stream>,
         permit: OwnedSemaphorePermit,
     ) {
-        self.feeds.greetings = self.feeds.greetings.saturating_sub(1);
+        self.feeds.greeting_ends(node);
         // The opener says what we are to it; we say what it is to us.
         let direction = match hello.opener {
             Direction::FromParent => Direction::ToChild,

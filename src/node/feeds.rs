@@ -13,14 +13,16 @@ use super::feed::handler::OpenId;
 pub const FEEDS_MAX: usize = 1_024;
 /// Inbound streams that have not greeted yet.
 pub const GREETINGS_MAX: usize = 128;
+/// Of these, of one node: whoever opens streams and says nothing must not keep others out.
+pub const GREETINGS_PER_NODE_MAX: usize = 16;
 
 /// The table.
 #[derive(Debug, Default)]
 pub struct Feeds {
     feeds: BTreeMap<FeedKey, Entry>,
     next: u64,
-    /// Inbound streams that are being greeted.
-    pub greetings: usize,
+    /// Inbound streams that have not greeted yet, per node.
+    greetings: BTreeMap<NodeId, usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,27 @@ impl Feeds {
         self.next += 1;
         self.feeds.insert(feed, Entry { generation: self.next, up: false });
         Some(self.next)
+    }
+
+    /// A node opened a stream and is to greet; false when too many wait for that.
+    pub fn greeting_begins(&mut self, node: NodeId) -> bool {
+        let all: usize = self.greetings.values().sum();
+        let its = self.greetings.get(&node).copied().unwrap_or(0);
+        if all >= GREETINGS_MAX || its >= GREETINGS_PER_NODE_MAX {
+            return false;
+        }
+        self.greetings.insert(node, its + 1);
+        true
+    }
+
+    /// It greeted, or did not.
+    pub fn greeting_ends(&mut self, node: NodeId) {
+        if let Some(its) = self.greetings.get_mut(&node) {
+            *its -= 1;
+            if *its == 0 {
+                self.greetings.remove(&node);
+            }
+        }
     }
 
     /// The feed that a stream was opened for.
@@ -111,5 +134,18 @@ mod tests {
         assert!(feeds.up(&feed, second));
         assert!(feeds.close(&feed));
         assert!(!feeds.down(&feed, second));
+    }
+    #[test]
+    fn who_greets_never_keeps_no_place_from_others() {
+        let mut feeds = Feeds::default();
+        for node in 0..8 {
+            for _ in 0..GREETINGS_PER_NODE_MAX {
+                assert!(feeds.greeting_begins(NodeId([node; 32])));
+            }
+            assert!(!feeds.greeting_begins(NodeId([node; 32])));
+        }
+        assert!(!feeds.greeting_begins(NodeId([9; 32])), "all places are taken");
+        feeds.greeting_ends(NodeId([0; 32]));
+        assert!(feeds.greeting_begins(NodeId([9; 32])));
     }
 }

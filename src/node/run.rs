@@ -71,7 +71,10 @@ pub enum News {
         permit: OwnedSemaphorePermit,
     },
     /// A node that opened a stream to us did not greet.
-    GreetedInVain,
+    GreetedInVain {
+        /// Who.
+        node: NodeId,
+    },
     /// A greeting is over, whoever began it.
     Greeting {
         /// For which feed.
@@ -99,7 +102,7 @@ impl std::fmt::Debug for News {
             Self::Input(input) => f.debug_tuple("Input").field(input).finish(),
             Self::FeedDown { feed, .. } => f.debug_tuple("FeedDown").field(feed).finish(),
             Self::Greeted { node, .. } => f.debug_tuple("Greeted").field(node).finish(),
-            Self::GreetedInVain => f.write_str("GreetedInVain"),
+            Self::GreetedInVain { node } => f.debug_tuple("GreetedInVain").field(node).finish(),
             Self::Greeting { feed, .. } => f.debug_tuple("Greeting").field(feed).finish(),
         }
     }

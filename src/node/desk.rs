@@ -6,7 +6,7 @@
 use astral_core::{
     ids::{Direction, FeedKey, NodeId},
     media::{
-        frame::{FrameReader, Hello, HelloAck, RefuseReason},
+        frame::{EndReason, FrameReader, Hello, HelloAck, RefuseReason},
         relay::{RelayInput, StreamRole},
     },
     overlay::{Command, FeedDownReason, Input},
@@ -276,6 +276,9 @@ impl Driver {
             Err(error) => {
                 tracing::debug!(node = %feed.peer.short(), %error, "feed not agreed");
                 if self.feeds.down(&feed, generation) {
+                    // An older life of this feed may still run: it must not outlive its tickets.
+                    let reason = EndReason::Left;
+                    self.outbox.push_back(MediaCommand::FeedClose { feed, reason });
                     let reason = match error {
                         GreetingError::Refused(_) => FeedDownReason::Refused,
                         GreetingError::Timeout | GreetingError::Io(_) | GreetingError::Frame(_) => {

@@ -2,6 +2,8 @@
 //!
 //! Owns what each frame leads to. Does not own verification (done before it comes here).
 
+use std::time::Duration;
+
 use astral_core::{
     ids::FeedKey,
     media::{
@@ -11,7 +13,10 @@ use astral_core::{
     },
     overlay::{FeedDownReason, Input, Offence},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{Feed, FeedStart, Media};
 use crate::node::{
@@ -23,6 +28,9 @@ use crate::node::{
     run::News,
     tasks, translate,
 };
+
+/// A feed that is closed from here is gone after this, said or unsaid.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 impl Media {
     /// One thing that happened on a feed.
@@ -161,6 +169,16 @@ impl Media {
         let Some(known) = self.feeds.remove(&feed) else { return };
         if known.writer.try_send(ToWriter::Close(reason)).is_err() {
             known.stop.cancel();
+        } else {
+            // A peer that never reads would keep the writer in an earlier write, and the feed's
+            // tasks with it, for as long as the connection lives.
+            let stop = known.stop;
+            let end = async move {
+                // Elapsed: the last words did not get through.
+                let _ = timeout(LAST_WORDS_MAX, stop.cancelled()).await;
+                stop.cancel();
+            };
+            self.tasks.spawn(tasks::FEED_WRITER, end, |_| async {});
         }
         self.input(RelayInput::FeedDown { feed });
     }

@@ -195,8 +195,11 @@ impl Media {
 
 const fn offence(fault: Fault) -> Offence {
     match fault {
-        Fault::Cert | Fault::Expired | Fault::Init | Fault::Chunk => Offence::BadSignature,
-        Fault::Frame(_) | Fault::NoCert | Fault::Stripe(_) => Offence::Malformed,
+        // A chunk of an epoch without certificate is one that nobody can have verified.
+        Fault::Cert | Fault::Expired | Fault::Init | Fault::Chunk | Fault::NoCert => {
+            Offence::BadSignature
+        }
+        Fault::Frame(_) | Fault::Stripe(_) => Offence::Malformed,
     }
 }
 

@@ -48,6 +48,8 @@ mod traffic;
 mod translate;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod network_tests;
 #[cfg(test)]
 mod testing;

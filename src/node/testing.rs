@@ -230,7 +230,12 @@ impl Recorder {
                 look.tick().await;
             }
         };
-        assert!(timeout(PATIENCE, enough).await.is_ok(), "{} bytes in vain", bytes);
+        assert!(timeout(PATIENCE, enough).await.is_ok(), "{bytes} bytes in vain");
+    }
+
+    /// Bytes that have come so far.
+    pub fn size(&self) -> usize {
+        self.size.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub async fn finish(self) -> Recording {

@@ -3,8 +3,8 @@
 //! Owns the matching of answers with what was asked. Does not own any decision of a sub-machine.
 
 use super::{
-    DirRequest, DirResponse, EndReason, Overlay, RequestFailure, RequestId, Response, TicketId,
-    TicketRequest, TicketResponse, Verdict,
+    AskAnswer, DirRequest, DirResponse, EndReason, Overlay, RequestFailure, RequestId, Response,
+    StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict,
     announcing::Origin,
     local::{Pending, Purpose},
 };
@@ -18,11 +18,7 @@ impl Overlay {
                 self.local.nodes.answered(pending.to, self.local.now);
                 match (pending.given_up, response) {
                     (true, Response::Ticket(TicketResponse::Answer(answer))) => {
-                        let tickets = answer.stripes.into_iter().filter_map(|s| match s.verdict {
-                            Verdict::Grant { ticket, .. } => Some(ticket),
-                            Verdict::Refuse { .. } => None,
-                        });
-                        self.give_back(&pending, tickets.collect());
+                        self.give_back(&pending, &answer);
                     }
                     (true, Response::Ticket(_) | Response::Dir(_)) => {}
                     (false, Response::Ticket(response)) => {
@@ -91,11 +87,7 @@ impl Overlay {
         let Purpose::Ask { stream, stripes, .. } = purpose else { return };
         let Some(watch) = self.watches.get_mut(&stream) else {
             if let TicketResponse::Answer(answer) = response {
-                let granted = answer.stripes.into_iter().filter_map(|s| match s.verdict {
-                    Verdict::Grant { ticket, .. } => Some(ticket),
-                    Verdict::Refuse { .. } => None,
-                });
-                self.give_back(&pending, granted.collect());
+                self.give_back(&pending, &answer);
             }
             return;
         };
@@ -208,10 +200,27 @@ impl Overlay {
         self.dissemination.fetched(&mut self.local, from, next);
     }
 
-    fn give_back(&mut self, pending: &Pending, tickets: Vec<TicketId>) {
-        if !tickets.is_empty() && !matches!(pending.purpose, Purpose::Ask { renewal: true, .. }) {
+    /// Returns what a late answer grants. A parent gives each stripe one ticket, whatever the number
+    /// of ASKs, so what an earlier answer brought may be in use by now: that stays, as does what
+    /// the answer to another ASK, still under way, will decide about.
+    fn give_back(&mut self, pending: &Pending, answer: &AskAnswer) {
+        let Purpose::Ask { stream, renewal: false, .. } = pending.purpose else { return };
+        let parent = pending.to;
+        let watch = self.watches.get(&stream);
+        let surplus = |given: &StripeAnswer| match given.verdict {
+            Verdict::Grant { ticket, .. } => {
+                let needed = watch.is_some_and(|watch| {
+                    watch.holds(parent, ticket)
+                        || self.local.is_asking(parent, stream, given.stripe)
+                });
+                (!needed).then_some(ticket)
+            }
+            Verdict::Refuse { .. } => None,
+        };
+        let tickets: Vec<TicketId> = answer.stripes.iter().filter_map(surplus).collect();
+        if !tickets.is_empty() {
             let request = TicketRequest::Release { tickets };
-            self.local.ask_ticket(pending.to, request, Purpose::Release);
+            self.local.ask_ticket(parent, request, Purpose::Release);
         }
     }
 

@@ -6,4 +6,5 @@
 mod directory;
 mod failover;
 mod joining;
+mod leases;
 mod tickets;

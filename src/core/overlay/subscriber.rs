@@ -297,6 +297,11 @@ impl Subscriber {
         })
     }
 
+    /// Whether a seat holds this ticket, whatever for.
+    pub(super) fn holds(&self, parent: NodeId, ticket: TicketId) -> bool {
+        self.seats.iter().flat_map(Seat::held).any(|held| held.ticket() == (parent, ticket))
+    }
+
     /// Gives up everything at once: used when the node leaves.
     pub(super) fn abandon(&mut self, local: &mut Local) {
         self.finish(local, EndReason::Left);
@@ -369,11 +374,14 @@ impl Subscriber {
         self.stage = Stage::Done;
     }
 
-    /// Gives tickets back to their parents.
+    /// Gives tickets back to their parents, except those that a seat (still) holds: a parent that
+    /// is asked again grants the same ticket again.
     fn release(&self, local: &mut Local, held: &[Held]) {
         let mut by_parent: BTreeMap<NodeId, Vec<TicketId>> = BTreeMap::new();
         for (parent, ticket) in held.iter().map(Held::ticket) {
-            by_parent.entry(parent).or_default().push(ticket);
+            if !self.holds(parent, ticket) {
+                by_parent.entry(parent).or_default().push(ticket);
+            }
         }
         for (parent, tickets) in by_parent {
             local.ask_ticket(parent, TicketRequest::Release { tickets }, Purpose::Release);

@@ -202,6 +202,11 @@ impl Testnet {
         self.latency.insert((b, a), one_way);
     }
 
+    /// Slows one direction only: answers, but not what they answer.
+    pub(super) fn set_latency_one_way(&mut self, from: NodeId, to: NodeId, one_way: Duration) {
+        self.latency.insert((from, to), one_way);
+    }
+
     pub(super) fn unreachable(&mut self, node: NodeId) {
         self.input(node, Input::ListenAddrs { addrs: vec![], reachable: false });
     }

@@ -36,6 +36,7 @@ impl Subscriber {
         answer: AskAnswer,
     ) {
         self.answered(id, from, local.now);
+        let feed = self.feed_key(from);
         let mut unwanted = Vec::new();
         for given in answer.stripes {
             let Some(seat) = self.seats.get_mut(usize::from(given.stripe)) else {
@@ -47,17 +48,25 @@ impl Subscriber {
             match given.verdict {
                 Verdict::Grant { ticket, path, .. } => {
                     let sound = !path.contains(&local.hash) && path.len() < PATH_MAX;
-                    let same = |live: &&mut Held| live.parent == from && live.ticket == ticket;
-                    if let Some(live) = seat.live.as_mut().filter(same) {
-                        // Renewed; the path may have changed meanwhile.
+                    let stripe = given.stripe;
+                    let keeps = !seat.replacing;
+                    let renewed =
+                        |live: &&mut Held| live.parent == from && (keeps || live.ticket == ticket);
+                    if let Some(live) = seat.live.as_mut().filter(renewed) {
+                        // Another ticket: the parent knows the old one no more, and this node
+                        // did not hear why. It forgot the promotion with it.
+                        if std::mem::replace(&mut live.ticket, ticket) != ticket {
+                            local.emit(Output::Promote { feed, stripe });
+                        }
+                        // The path may have changed meanwhile.
                         if live.path != path {
-                            let stripe = given.stripe;
                             self.path(local, forwarder, from, stripe, path);
                         }
                     } else if sound && self.stage == Stage::Active && seat.wants_parent() {
                         seat.next = Some(held(from, ticket, path));
                         self.open_feed(local, from);
-                    } else if seat.next.as_ref().is_none_or(|next| next.ticket != ticket) {
+                    } else {
+                        // Released unless a seat holds it already.
                         unwanted.push(held(from, ticket, path));
                     }
                 }

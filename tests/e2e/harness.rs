@@ -265,8 +265,12 @@ impl Drop for Node {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let events = self.log.events.lock().unwrap_or_else(PoisonError::into_inner);
-            let tail: String = events.stderr.lines().rev().take(15).collect::<Vec<_>>().join("\n");
-            eprintln!("--- {} (last lines first)\n{tail}", self.name);
+            let told = events.lines.iter().enumerate().filter(|(_, e)| e["event"] != "status");
+            for (at, event) in told.collect::<Vec<_>>().iter().rev().take(40).rev() {
+                eprintln!("{} [{at}] {event}", self.name);
+            }
+            let tail: Vec<_> = events.stderr.lines().rev().take(15).collect();
+            eprintln!("--- {} (last lines first)\n{}", self.name, tail.join("\n"));
         }
     }
 }

@@ -234,7 +234,7 @@ impl Default for Tuning {
             asks_per_round_max: 24,
             round_deadline: Duration::from_secs(3),
             retry_min: Duration::from_millis(250),
-            retry_max: Duration::from_secs(2),
+            retry_max: Duration::from_secs(1),
             refresh_every: Duration::from_secs(5),
             candidate_lifetime: Duration::from_secs(30),
             candidates_max: 64,

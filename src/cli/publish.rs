@@ -161,7 +161,7 @@ async fn feed(
             CaptureEvent::Restarted => publisher.restart(),
             CaptureEvent::Warning(text) => tracing::warn!("{text}"),
             CaptureEvent::DeviceLost { message } => {
-                tracing::error!("the device is gone: {message}")
+                tracing::error!("the device is gone: {message}");
             }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
             CaptureEvent::Ended => break,

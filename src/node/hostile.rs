@@ -11,6 +11,8 @@ mod parents;
 mod raw;
 mod wire;
 
+#![expect(clippy::disallowed_methods, reason = "what a test tells its own peer is bounded by the test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
@@ -84,7 +86,7 @@ impl Peer {
             }
         }
         // Connections stay open, and nothing moves on them any more.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {

@@ -26,6 +26,11 @@ use super::{
 const QUIC_STREAM_CREDIT: u32 = 512 * 1024;
 /// Credit that a QUIC receiver grants one connection.
 const QUIC_CONNECTION_CREDIT: u32 = 1024 * 1024;
+/// A killed QUIC peer sends no reset: only this silence frees what it held. The library's 10 s is
+/// longer than the ring, so that a dead child's slots would starve others beyond repair.
+const QUIC_IDLE_MS: u32 = 5_000;
+/// Several keepalives fit in the silence, so that a loaded machine loses no connection.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// A connection without any stream that counts is closed after this.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Setting up a connection takes at most this.
@@ -52,6 +57,8 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, Star
         .with_quic_config(|mut quic| {
             quic.max_stream_data = QUIC_STREAM_CREDIT;
             quic.max_connection_data = QUIC_CONNECTION_CREDIT;
+            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
+            quic.max_idle_timeout = QUIC_IDLE_MS;
             quic
         })
         .with_dns_config(names, options)

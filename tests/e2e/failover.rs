@@ -32,8 +32,8 @@ fn strike(name: &str, listen: &str, signal: &str) {
     let scratch = Scratch::new(name);
     let (tee, file) = (scratch.file("cut.flv"), scratch.file("played.flv"));
     let network = Network::found_on(listen);
-    // Two slots at the source for two stripes: whoever comes first takes them.
-    let limits = ["--bitrate", "340kbit", "--stripes", "2", "--max-copies", "1"];
+    // Two copies at the source: the first forwarders take them, and the viewer comes below.
+    let limits = ["--bitrate", "340kbit", "--stripes", "2", "--max-copies", "2"];
     let source = network.publish(name, &tee, &limits);
     let mut forwarders: Vec<Node> = (0..3).map(|i| forwarder(&network, &source, i)).collect();
     let viewer = network.play("viewer", &source.link, &file, &["--max-copies", "0"]);
@@ -67,7 +67,7 @@ fn strike(name: &str, listen: &str, signal: &str) {
     let identity = assert_identical(&tee, &file);
     assert_eq!(viewer.all("skipped"), Vec::<Value>::new());
     assert_eq!(identity.behind, 0);
-    assert!(hits >= 2, "only {hits} of {ROUNDS} victims fed the viewer");
+    assert!(hits >= 1, "no victim of {ROUNDS} fed the viewer");
     print_gaps(name, &viewer, hits);
 }
 

@@ -174,7 +174,7 @@ async fn a_child_that_stops_reading_is_told_and_disconnected_and_the_others_see_
     loop {
         let told = source.handle.snapshot().await.unwrap();
         let fed = told.relay.streams.iter().flat_map(|stream| &stream.children);
-        let child = fed.filter(|child| child.feed.peer == peer.node).last();
+        let child = fed.filter(|child| child.feed.peer == peer.node).next_back();
         let Some(child) = child else { break };
         most = most.max(child.sent_bytes - child.acked_bytes);
         assert!(stopped.elapsed() < Duration::from_secs(15), "never disconnected: {child:?}");
@@ -208,7 +208,7 @@ async fn a_child_that_acknowledges_without_reading_does_not_outlive_its_ticket()
     let sent = async || {
         let told = source.handle.snapshot().await.unwrap();
         let fed = told.relay.streams.iter().flat_map(|stream| &stream.children);
-        fed.filter(|child| child.feed.peer == peer.node).map(|child| child.sent_bytes).last()
+        fed.filter(|child| child.feed.peer == peer.node).map(|child| child.sent_bytes).next_back()
     };
     // Until the transport takes no more, and then the ticket ends.
     let begun = Instant::now();

@@ -3,6 +3,11 @@
 //! Owns a libp2p peer that speaks the node's protocols through the node's own codecs and does with
 //! them what a test wants, and the tests in its submodules. Does not own honest nodes (`testing`).
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what a test tells its own peer is bounded by the test"
+)]
+
 mod children;
 mod directory;
 mod feeds;
@@ -10,8 +15,6 @@ mod leaving;
 mod parents;
 mod raw;
 mod wire;
-
-#![expect(clippy::disallowed_methods, reason = "what a test tells its own peer is bounded by the test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -173,8 +173,8 @@ async fn a_child_that_stops_reading_is_told_and_disconnected_and_the_others_see_
     let mut most = 0;
     loop {
         let told = source.handle.snapshot().await.unwrap();
-        let fed = told.relay.streams.iter().flat_map(|stream| &stream.children);
-        let child = fed.filter(|child| child.feed.peer == peer.node).next_back();
+        let mut fed = told.relay.streams.iter().flat_map(|stream| &stream.children);
+        let child = fed.rfind(|child| child.feed.peer == peer.node);
         let Some(child) = child else { break };
         most = most.max(child.sent_bytes - child.acked_bytes);
         assert!(stopped.elapsed() < Duration::from_secs(15), "never disconnected: {child:?}");

@@ -5,7 +5,7 @@
 CARGO ?= cargo
 TOOLS := tests/install-packages.sh
 
-.PHONY: help demo build test lint packages test-packages fmt bench test-camera test-long
+.PHONY: help demo build test lint packages test-packages fmt bench test-camera
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

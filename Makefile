@@ -30,7 +30,6 @@ lint: packages ## formatting and lints, warnings are errors
 test: test-packages ## the test command: formatting, lints, every test
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 bench: packages ## what a fan-out costs, beside a plain TCP fan-out in the same run

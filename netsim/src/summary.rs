@@ -124,7 +124,7 @@ pub struct Summary {
     pub depth_mean: f64,
     /// Copies that the source sent, after the joins.
     pub source_copies: f64,
-    /// Slots over wants at the end: below 1.05 nobody is promised anything.
+    /// Slots over wants at the end: below 1.25 nobody is promised anything.
     pub capacity: f64,
     /// Share of media that viewers sent.
     pub viewer_share: f64,

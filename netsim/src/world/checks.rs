@@ -27,7 +27,7 @@ const FRESH_US: u64 = 3_000_000;
 /// Tickets that only one side knows must be gone after this, in microseconds: a lease and the way.
 const LEASE_US: u64 = 12_000_000;
 /// Everybody must be served where slots are this many times what is wanted.
-const CAPACITY_MIN: f64 = 1.05;
+const CAPACITY_MIN: f64 = 1.25;
 /// Control may add so much to the ceiling, in percent, and one batch may straddle two checks.
 const CONTROL_PERCENT: u64 = 5;
 const BATCH_BYTES: u64 = 70_000;

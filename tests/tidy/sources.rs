@@ -73,7 +73,12 @@ fn no_file_outgrows_a_reader() {
 
 #[test]
 fn nothing_is_left_unfinished_in_the_code() {
-    let marks = ["todo!(", "unimplemented!(", concat!("TO", "DO"), concat!("FIX", "ME")];
+    let marks = [
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+    ];
     let left: Vec<_> = everything()
         .into_iter()
         .filter(|s| !s.path.starts_with("tests/tidy/"))

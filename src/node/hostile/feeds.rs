@@ -2,7 +2,10 @@
 //!
 //! Owns both tasks. Does not own any check.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use astral_core::{
     ids::{Direction, NodeId, StreamId, StripeSet},
@@ -16,8 +19,8 @@ use astral_core::{
         init::SignedInit,
     },
     overlay::{
-        Ask, AskAnswer, AskStripe, StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict,
-        path_hash,
+        Ask, AskAnswer, AskStripe, RefuseReason, StripeAnswer, TicketId, TicketRequest,
+        TicketResponse, Verdict, path_hash,
     },
     units::Bitrate,
 };
@@ -88,8 +91,16 @@ pub async fn ask(peer: &Hostile, parent: &TestNode, stream: StreamId, k: u8) -> 
         free: 16,
         attempt: 0,
     };
-    let answer = peer.ticket(parent, TicketRequest::Ask(ask)).await.unwrap();
-    let TicketResponse::Answer(answer) = answer else { panic!("{answer:?}") };
+    let mut again = tokio::time::interval(Duration::from_millis(50));
+    let answer = loop {
+        again.tick().await;
+        match peer.ticket(parent, TicketRequest::Ask(ask.clone())).await.unwrap() {
+            TicketResponse::Answer(answer) => break answer,
+            // Published, and not yet announced.
+            TicketResponse::Refused { reason: RefuseReason::NotCarrying, .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
     let granted = answer.stripes.iter().filter_map(|stripe| match stripe.verdict {
         Verdict::Grant { ticket, .. } => Some(ticket),
         Verdict::Refuse { .. } => None,
@@ -197,7 +208,7 @@ pub fn grant(peer: &Hostile, child: NodeId, path: Vec<u64>) {
                 let ticket = TicketId(7);
                 Verdict::Grant { ticket, expires_in_ms: 10_000, path: path.clone() }
             } else {
-                Verdict::Refuse { reason: astral_core::overlay::RefuseReason::NoCapacity }
+                Verdict::Refuse { reason: RefuseReason::NoCapacity }
             };
             StripeAnswer { stripe: asked.stripe, verdict }
         });
@@ -237,7 +248,7 @@ async fn serve(
         }
     };
     let mut next = begin(&got.lock().unwrap().chunks, start);
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(5));
+    let mut look = tokio::time::interval(Duration::from_millis(5));
     let mut begun = false;
     let (mut readable, mut writable) = tokio::io::split(feed);
     let drain = async {

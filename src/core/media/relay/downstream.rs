@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl<P: Payload> Stream<P> {
-    /// The child of a feed, made on its first mention.
+    /// The child of a feed that is up, made when it comes up.
     pub(crate) fn child(&mut self, feed: FeedKey, cx: &mut Ctx<'_, P>) -> Option<&mut Child<P>> {
         if !self.children.contains_key(&feed.peer) && self.children.len() >= FEEDS_MAX {
             cx.stats.refused += 1;
@@ -54,7 +54,11 @@ impl<P: Payload> Stream<P> {
         warm: StripeSet,
         cx: &mut Ctx<'_, P>,
     ) {
-        let Some(child) = self.child(feed, cx) else { return };
+        // A feed that has gone in the meantime must not come back as a child that nobody serves.
+        let Some(child) = self.children.get_mut(&feed.peer) else {
+            cx.stats.unknown += 1;
+            return;
+        };
         let before = StripeSet(child.live.0 | child.warm.0);
         let granted = StripeSet(live.0 | warm.0);
         let taken = StripeSet(before.0 & !granted.0);

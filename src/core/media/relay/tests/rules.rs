@@ -193,6 +193,13 @@ fn inputs_for_what_is_not_there_are_counted_and_bounded() {
         at(0),
     );
     assert_eq!(relay.stats().refused, 2, "a sink's number is used once");
+    let feed = to_child(node(2));
+    relay.handle_input(RelayInput::FeedUp { feed, rtt: None }, at(0));
+    relay.handle_input(RelayInput::FeedDown { feed }, at(0));
+    let live = StripeSet::first(1);
+    relay.handle_input(RelayInput::SetStripes { feed, live, warm: StripeSet::EMPTY }, at(0));
+    assert_eq!(relay.stats().unknown, 3);
+    assert!(relay.snapshot().streams[0].children.is_empty(), "a child that has gone stays gone");
     assert_eq!(relay.poll_timeout(), None);
 }
 

@@ -105,9 +105,9 @@ impl Local {
         let rtmp_url = format!("rtmp://{}/{APP}", reachable(rtmp_addr));
         let publishing = Publishing::new(keys.clone(), tasks.clone(), rtmp_url);
         let api_url = format!("http://{}", reachable(api_addr));
+        let server = RtmpServer::new(rtmp, keys, RtmpLimits::default()).playing(interests.clone());
         let stopping = tasks.child_token();
         let api = Api::new(node, interests.clone(), gate, publishing, api_url, stopping);
-        let server = RtmpServer::new(rtmp, keys, RtmpLimits::default());
         let local = Self { api, tasks, panic_point, rtmp_counters: server.counters() };
         local.spawn(RTMP, server.run());
         local.spawn(INTERESTS, async move { interests.run().await });

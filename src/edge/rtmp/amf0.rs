@@ -229,23 +229,40 @@ impl Writer {
         self
     }
 
-    /// Appends an object of texts and numbers.
+    /// Appends an object. Nests no deeper than its caller wrote it.
     #[must_use]
     pub fn object(mut self, fields: &[(&str, Value)]) -> Self {
         self.0.push(OBJECT);
         for (name, value) in fields {
             self.short(name);
-            self = match value {
-                Value::Number(number) => self.number(*number),
-                Value::Text(text) => self.text(text),
-                Value::Bool(_) | Value::Object(_) | Value::List(_) | Value::Null | Value::Other => {
-                    self.null()
-                }
-            };
+            self = self.value(value);
         }
         self.short("");
         self.0.push(OBJECT_END);
         self
+    }
+
+    fn value(mut self, value: &Value) -> Self {
+        match value {
+            Value::Number(number) => self.number(*number),
+            Value::Text(text) => self.text(text),
+            Value::Bool(yes) => {
+                self.0.extend_from_slice(&[BOOL, u8::from(*yes)]);
+                self
+            }
+            Value::Object(fields) => {
+                let fields: Vec<_> =
+                    fields.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+                self.object(&fields)
+            }
+            Value::List(values) => {
+                self.0.push(LIST);
+                let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
+                self.0.extend_from_slice(&count.to_be_bytes());
+                values.iter().fold(self, Self::value)
+            }
+            Value::Null | Value::Other => self.null(),
+        }
     }
 
     /// The bytes written.

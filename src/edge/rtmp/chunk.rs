@@ -15,6 +15,11 @@ use bytes::{Buf, Bytes, BytesMut};
 pub const MESSAGE_BYTES_MAX: usize = astral_core::media::flv::TAG_BYTES_MAX;
 /// Bytes of unfinished messages on one connection, all chunk streams together.
 pub const PARTIAL_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Largest message before a connection has shown what it is for: a command (see
+/// [`session`](super::session)).
+pub const UNPROVEN_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes of unfinished messages until then.
+pub const UNPROVEN_PARTIAL_BYTES_MAX: usize = 2 * UNPROVEN_MESSAGE_BYTES_MAX;
 /// Chunk streams on one connection. Encoders use three to eight.
 pub const CHUNK_STREAMS_MAX: usize = 32;
 
@@ -40,15 +45,20 @@ pub struct Message {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChunkError {
-    /// More than [`MESSAGE_BYTES_MAX`] announced.
-    #[error("a message of {bytes} bytes is larger than {MESSAGE_BYTES_MAX}")]
+    /// More than [`MESSAGE_BYTES_MAX`], or [`UNPROVEN_MESSAGE_BYTES_MAX`], announced.
+    #[error("a message of {bytes} bytes is larger than {max}")]
     MessageTooLong {
         /// What the header says.
         bytes: usize,
+        /// What is taken.
+        max: usize,
     },
-    /// More than [`PARTIAL_BYTES_MAX`] waiting.
-    #[error("more than {PARTIAL_BYTES_MAX} bytes of unfinished messages")]
-    TooMuchUnfinished,
+    /// More than [`PARTIAL_BYTES_MAX`], or [`UNPROVEN_PARTIAL_BYTES_MAX`], waiting.
+    #[error("more than {max} bytes of unfinished messages")]
+    TooMuchUnfinished {
+        /// What is kept.
+        max: usize,
+    },
     /// More than [`CHUNK_STREAMS_MAX`].
     #[error("more than {CHUNK_STREAMS_MAX} chunk streams")]
     TooManyChunkStreams,
@@ -95,6 +105,8 @@ pub struct ChunkReader {
     /// Chunk stream and bytes that the chunk being read still has.
     current: Option<(u32, usize)>,
     partial_bytes: usize,
+    message_max: usize,
+    partial_max: usize,
 }
 
 struct Header {
@@ -115,11 +127,19 @@ impl Default for ChunkReader {
             chunk_bytes: CHUNK_BYTES_INITIAL,
             current: None,
             partial_bytes: 0,
+            message_max: UNPROVEN_MESSAGE_BYTES_MAX,
+            partial_max: UNPROVEN_PARTIAL_BYTES_MAX,
         }
     }
 }
 
 impl ChunkReader {
+    /// The peer publishes: from here on it may send media.
+    pub const fn expect_media(&mut self) {
+        self.message_max = MESSAGE_BYTES_MAX;
+        self.partial_max = PARTIAL_BYTES_MAX;
+    }
+
     /// Takes bytes as they came. Drain with [`Self::next`] before the next push: what is not
     /// drained stays in memory.
     pub fn push(&mut self, bytes: &[u8]) {
@@ -184,8 +204,8 @@ impl ChunkReader {
             return Err(ChunkError::NoHeader { id });
         };
         self.partial_bytes = self.partial_bytes.saturating_add(taken);
-        if self.partial_bytes > PARTIAL_BYTES_MAX {
-            return Err(ChunkError::TooMuchUnfinished);
+        if self.partial_bytes > self.partial_max {
+            return Err(ChunkError::TooMuchUnfinished { max: self.partial_max });
         }
         channel.partial.extend_from_slice(&self.buffer.split_to(taken));
         let left = left.saturating_sub(taken);
@@ -234,8 +254,9 @@ impl ChunkReader {
         }
         let time = if expects_extended { after.unwrap_or(field) } else { field };
         if format < 2 {
-            if length > MESSAGE_BYTES_MAX {
-                return Err(ChunkError::MessageTooLong { bytes: length });
+            if length > self.message_max {
+                let max = self.message_max;
+                return Err(ChunkError::MessageTooLong { bytes: length, max });
             }
             channel.length = length;
             channel.kind = kind;
@@ -404,7 +425,8 @@ mod tests {
         };
         assert_eq!(error(&[0xc4]), ChunkError::NoHeader { id: 4 });
         let bytes = 0xff_ffff;
-        assert_eq!(error(&full(4, 0, 9, bytes)), ChunkError::MessageTooLong { bytes });
+        let max = UNPROVEN_MESSAGE_BYTES_MAX;
+        assert_eq!(error(&full(4, 0, 9, bytes)), ChunkError::MessageTooLong { bytes, max });
         let mut inside = full(4, 0, 9, 500);
         inside.extend([0; 128]);
         inside.extend(full(4, 0, 9, 5));
@@ -419,18 +441,24 @@ mod tests {
 
     #[test]
     fn unfinished_messages_are_bounded_together() {
-        let mut reader = ChunkReader::default();
-        reader.set_chunk_bytes(0x7fff_ffff).unwrap();
-        // Each chunk ends one byte before its message does, by a chunk size just below it.
-        let length = MESSAGE_BYTES_MAX;
-        reader.set_chunk_bytes(u32::try_from(length - 1).unwrap()).unwrap();
-        let mut outcome = Ok(None);
-        for id in 3..7 {
-            reader.push(&full(id, 0, 9, length));
-            reader.push(&vec![0; length - 1]);
-            outcome = reader.next();
+        for (media, length, max) in [
+            (true, MESSAGE_BYTES_MAX, PARTIAL_BYTES_MAX),
+            (false, UNPROVEN_MESSAGE_BYTES_MAX, UNPROVEN_PARTIAL_BYTES_MAX),
+        ] {
+            let mut reader = ChunkReader::default();
+            if media {
+                reader.expect_media();
+            }
+            // Each chunk ends one byte before its message does, by a chunk size just below it.
+            reader.set_chunk_bytes(u32::try_from(length - 1).unwrap()).unwrap();
+            let mut outcome = Ok(None);
+            for id in 3..7 {
+                reader.push(&full(id, 0, 9, length));
+                reader.push(&vec![0; length - 1]);
+                outcome = reader.next();
+            }
+            assert_eq!(outcome, Err(ChunkError::TooMuchUnfinished { max }));
         }
-        assert_eq!(outcome, Err(ChunkError::TooMuchUnfinished));
     }
 
     #[test]

@@ -45,7 +45,14 @@ pub fn rtmp_server(data: &[u8]) {
                 }
                 Ok(Some(Step::Tag(tag))) => assert!(tag.body.len() <= MESSAGE_BYTES_MAX),
                 Ok(Some(Step::Close { .. })) | Err(_) => return,
-                Ok(Some(Step::Send(_) | Step::Unpublished)) => {}
+                Ok(Some(Step::PlayAsked { name })) => {
+                    if name.ends_with('x') {
+                        session.refuse_player("fuzz");
+                    } else {
+                        session.accept_player();
+                    }
+                }
+                Ok(Some(Step::Send(_) | Step::Unpublished | Step::PlayStopped)) => {}
             }
         }
         assert!(session.held_bytes() <= PARTIAL_BYTES_MAX + part.len() + 64);

@@ -1,46 +1,59 @@
-//! Encoders' connections: sockets, deadlines, limits.
+//! The RTMP port: accepting, limits, counters.
 //!
-//! Owns accepting and the life of each connection. Does not own the protocol (see `session`) nor
-//! the keys (see `ingest`).
+//! Owns how many connections there are and which makes way. Does not own the life of one (see
+//! `connection`), the protocol (see `session`) nor the keys (see `ingest`).
+//!
+//! A connection is *half-open* until it publishes or plays. Half-open ones are many and cheap
+//! ([`HALF_OPEN_BYTES_MAX`] each); when there are too many, the oldest makes way, so that nobody
+//! keeps an encoder out by opening connections and saying nothing.
 
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use bytes::BytesMut;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::timeout,
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{AbortHandle, JoinSet},
 };
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use super::{
-    ingest::{Claim, FinishCause, IngestKeys, RtmpEvent},
-    session::{Refusal, Session, Step},
+    chunk::UNPROVEN_PARTIAL_BYTES_MAX,
+    connection::{Connection, Context, READ_BYTES_HALF_OPEN},
+    ingest::IngestKeys,
 };
+use crate::edge::interest::Interests;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
+/// Most that a half-open connection holds of what it was sent: unfinished messages, one read, and
+/// the handshake.
+pub const HALF_OPEN_BYTES_MAX: usize =
+    UNPROVEN_PARTIAL_BYTES_MAX + READ_BYTES_HALF_OPEN + 4 * 1_536;
 /// Pause after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Limits on connections. All of them end only the connection concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtmpLimits {
-    /// Connections at the same time; more are closed at once. Default 64.
+    /// Connections that publish or play at the same time; more are refused. Default 128.
     pub connections_max: usize,
-    /// From the connection to the publish request. Default 5 s.
+    /// Connections that do neither yet; the oldest makes way for a new one. Default 128, which is
+    /// 18 MiB at most.
+    pub half_open_max: usize,
+    /// From the connection to the request to publish or play. Default 5 s.
     pub setup_max: Duration,
+    /// From the request to play to the first media; then the player is told to come back. Default
+    /// 10 s: joining takes a second or two when somebody can serve.
+    pub first_media_max: Duration,
     /// Without any byte while publishing. Default 30 s: encoders pause when their input does.
     pub idle_max: Duration,
-    /// For one write to be taken by the peer. Default 5 s.
+    /// For the peer to take any byte of a write. Default 10 s: a player that stops reading has
+    /// been moved to a newer keyframe long before.
     pub write_max: Duration,
     /// For a refused peer to read why before the connection closes. Default 1 s.
     pub goodbye_max: Duration,
@@ -49,10 +62,12 @@ pub struct RtmpLimits {
 impl Default for RtmpLimits {
     fn default() -> Self {
         Self {
-            connections_max: 64,
+            connections_max: 128,
+            half_open_max: 128,
             setup_max: Duration::from_secs(5),
+            first_media_max: Duration::from_secs(10),
             idle_max: Duration::from_secs(30),
-            write_max: Duration::from_secs(5),
+            write_max: Duration::from_secs(10),
             goodbye_max: Duration::from_secs(1),
         }
     }
@@ -62,13 +77,16 @@ impl Default for RtmpLimits {
 #[derive(Debug, Default)]
 pub struct RtmpCounters {
     accepted: AtomicU64,
-    over_limit: AtomicU64,
-    published: AtomicU64,
-    wrong_key: AtomicU64,
-    busy_key: AtomicU64,
-    malformed: AtomicU64,
-    timed_out: AtomicU64,
-    ignored: AtomicU64,
+    displaced: AtomicU64,
+    pub(super) over_limit: AtomicU64,
+    pub(super) published: AtomicU64,
+    pub(super) played: AtomicU64,
+    pub(super) not_played: AtomicU64,
+    pub(super) wrong_key: AtomicU64,
+    pub(super) busy_key: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    pub(super) timed_out: AtomicU64,
+    pub(super) ignored: AtomicU64,
 }
 
 /// A copy of the counters.
@@ -76,10 +94,16 @@ pub struct RtmpCounters {
 pub struct RtmpCounts {
     /// Connections taken.
     pub accepted: u64,
-    /// Connections closed at once because there were too many.
+    /// Half-open connections that made way for new ones.
+    pub displaced: u64,
+    /// Encoders and players refused because there were too many.
     pub over_limit: u64,
     /// Encoders that published.
     pub published: u64,
+    /// Players that played.
+    pub played: u64,
+    /// Players refused: no such stream, or nothing came from it.
+    pub not_played: u64,
     /// Encoders refused for a wrong key.
     pub wrong_key: u64,
     /// Encoders refused because another one publishes.
@@ -99,8 +123,11 @@ impl RtmpCounters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RtmpCounts {
             accepted: read(&self.accepted),
+            displaced: read(&self.displaced),
             over_limit: read(&self.over_limit),
             published: read(&self.published),
+            played: read(&self.played),
+            not_played: read(&self.not_played),
             wrong_key: read(&self.wrong_key),
             busy_key: read(&self.busy_key),
             malformed: read(&self.malformed),
@@ -110,8 +137,48 @@ impl RtmpCounters {
     }
 }
 
-fn count(counter: &AtomicU64) {
+pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Takes a place for a connection that has shown what it is for.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    proven: Arc<Semaphore>,
+    half_open: Arc<Mutex<BTreeMap<u64, AbortHandle>>>,
+}
+
+impl Places {
+    fn new(limits: &RtmpLimits) -> Self {
+        Self { proven: Arc::new(Semaphore::new(limits.connections_max)), half_open: Arc::default() }
+    }
+
+    /// Connection `number` publishes or plays: nobody else's coming ends it any more. `None` when
+    /// too many do.
+    pub(super) fn prove(&self, number: u64) -> Option<OwnedSemaphorePermit> {
+        let permit = self.proven.clone().try_acquire_owned().ok()?;
+        self.forget(number);
+        Some(permit)
+    }
+
+    pub(super) fn forget(&self, number: u64) {
+        self.half_open().remove(&number);
+    }
+
+    /// Notes a new connection; the oldest half-open one that makes way for it, if there are `max`.
+    fn enter(&self, number: u64, handle: AbortHandle, max: usize) -> Option<AbortHandle> {
+        let mut half_open = self.half_open();
+        // A connection may be over before it is noted here.
+        if !handle.is_finished() {
+            half_open.insert(number, handle);
+        }
+        if half_open.len() > max { half_open.pop_first().map(|(_, oldest)| oldest) } else { None }
+    }
+
+    fn half_open(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.half_open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The RTMP port of a node.
@@ -119,15 +186,23 @@ fn count(counter: &AtomicU64) {
 pub struct RtmpServer {
     listener: TcpListener,
     keys: IngestKeys,
+    players: Option<Interests>,
     limits: RtmpLimits,
     counters: Arc<RtmpCounters>,
 }
 
 impl RtmpServer {
-    /// A server on `listener` for the keys in `keys`. Nothing happens until [`Self::run`].
+    /// A server on `listener` for the keys in `keys`, which plays nothing. Nothing happens until
+    /// [`Self::run`].
     #[must_use]
     pub fn new(listener: TcpListener, keys: IngestKeys, limits: RtmpLimits) -> Self {
-        Self { listener, keys, limits, counters: Arc::default() }
+        Self { listener, keys, players: None, limits, counters: Arc::default() }
+    }
+
+    /// Serves players as well, with the streams behind `interests`.
+    #[must_use]
+    pub fn playing(self, interests: Interests) -> Self {
+        Self { players: Some(interests), ..self }
     }
 
     /// The counters, which outlive the server.
@@ -139,193 +214,41 @@ impl RtmpServer {
     /// Serves for ever; dropping the future closes every connection.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
+        let places = Places::new(&self.limits);
+        let mut number = 0;
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((socket, peer)) if connections.len() < self.limits.connections_max => {
+                    Ok((socket, peer)) => {
+                        number += 1;
+                        let context = Context {
+                            number,
+                            peer,
+                            keys: self.keys.clone(),
+                            players: self.players.clone(),
+                            limits: self.limits,
+                            counters: self.counters.clone(),
+                            places: places.clone(),
+                        };
                         count(&self.counters.accepted);
-                        let keys = self.keys.clone();
-                        let (limits, counters) = (self.limits, self.counters.clone());
-                        connections.spawn(async move {
-                            Connection::new(socket, peer, limits, counters).run(&keys).await;
-                        });
-                    }
-                    Ok((_, peer)) => {
-                        count(&self.counters.over_limit);
-                        warn!(%peer, "RTMP connection closed: too many");
+                        let task = connections.spawn(Connection::new(socket, context).run());
+                        if let Some(oldest) = places.enter(number, task, self.limits.half_open_max) {
+                            count(&self.counters.displaced);
+                            oldest.abort();
+                        }
                     }
                     Err(error) => {
                         warn!(%error, "RTMP accept failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                Some(ended) = connections.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "an RTMP connection failed");
-                    }
+                Some(ended) = connections.join_next() => match ended {
+                    Ok(number) => places.forget(number),
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => tracing::error!(%error, "an RTMP connection failed"),
                 }
             }
         }
-    }
-}
-
-/// Why a connection's loop came to its end.
-enum End {
-    /// Said goodbye; let the peer read it.
-    Goodbye(&'static str),
-    Closed,
-    Timeout,
-    Malformed(super::session::SessionError),
-}
-
-struct Connection {
-    socket: TcpStream,
-    peer: SocketAddr,
-    limits: RtmpLimits,
-    counters: Arc<RtmpCounters>,
-    session: Session,
-    claim: Option<Claim>,
-}
-
-impl Connection {
-    fn new(
-        socket: TcpStream,
-        peer: SocketAddr,
-        limits: RtmpLimits,
-        counters: Arc<RtmpCounters>,
-    ) -> Self {
-        Self { socket, peer, limits, counters, session: Session::default(), claim: None }
-    }
-
-    async fn run(mut self, keys: &IngestKeys) {
-        let peer = self.peer;
-        // Replies are small and waited for.
-        let _ = self.socket.set_nodelay(true);
-        let end = self.serve(keys).await;
-        let cause = match &end {
-            End::Goodbye(reason) => {
-                debug!(%peer, reason, "RTMP connection closed");
-                FinishCause::Unpublished
-            }
-            End::Closed => FinishCause::Closed,
-            End::Timeout => {
-                count(&self.counters.timed_out);
-                info!(%peer, "RTMP connection closed: nothing came in time");
-                FinishCause::Idle
-            }
-            End::Malformed(error) => {
-                count(&self.counters.malformed);
-                info!(%peer, %error, "RTMP connection closed");
-                FinishCause::Malformed
-            }
-        };
-        self.counters.ignored.fetch_add(self.session.ignored(), Ordering::Relaxed);
-        self.finish(cause).await;
-        if matches!(end, End::Goodbye(_)) {
-            self.say_goodbye().await;
-        }
-    }
-
-    async fn serve(&mut self, keys: &IngestKeys) -> End {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        let mut setup = std::pin::pin!(tokio::time::sleep(self.limits.setup_max));
-        let mut was_publishing = false;
-        loop {
-            if let Some(end) = self.advance(keys).await {
-                return end;
-            }
-            buffer.clear();
-            buffer.reserve(READ_BYTES);
-            let publishing = self.session.is_publishing();
-            if was_publishing && !publishing {
-                // Time to publish again, or to read that the stream is finished and leave.
-                setup.set(tokio::time::sleep(self.limits.setup_max));
-            }
-            was_publishing = publishing;
-            let stopped = async {
-                match &self.claim {
-                    Some(claim) => claim.stopped().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                read = timeout(self.limits.idle_max, self.socket.read_buf(&mut buffer)) => match read {
-                    Ok(Ok(0) | Err(_)) => return End::Closed,
-                    Ok(Ok(_)) => self.session.receive(&buffer),
-                    Err(_) => return End::Timeout,
-                },
-                () = &mut setup, if !publishing => return End::Timeout,
-                () = stopped => self.session.stop(),
-            }
-        }
-    }
-
-    /// Carries out what the session says; some end when the connection is over.
-    async fn advance(&mut self, keys: &IngestKeys) -> Option<End> {
-        loop {
-            let step = match self.session.next() {
-                Ok(step) => step?,
-                Err(error) => return Some(End::Malformed(error)),
-            };
-            match step {
-                Step::Send(bytes) => {
-                    match timeout(self.limits.write_max, self.socket.write_all(&bytes)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return Some(End::Closed),
-                        Err(_) => return Some(End::Timeout),
-                    }
-                }
-                Step::PublishAsked { key, encoder } => self.decide(keys, &key, encoder).await,
-                Step::Tag(tag) => {
-                    let taken = match &self.claim {
-                        Some(claim) => claim.send(RtmpEvent::Tag(tag)).await,
-                        None => true,
-                    };
-                    if !taken {
-                        self.session.stop();
-                    }
-                }
-                Step::Unpublished => self.finish(FinishCause::Unpublished).await,
-                Step::Close { reason } => return Some(End::Goodbye(reason)),
-            }
-        }
-    }
-
-    async fn decide(&mut self, keys: &IngestKeys, key: &str, encoder: Option<String>) {
-        let peer = self.peer;
-        match keys.claim(key) {
-            Ok(claim) => {
-                count(&self.counters.published);
-                info!(%peer, encoder = encoder.as_deref().unwrap_or("?"), "encoder publishes");
-                self.session.accept();
-                claim.send(RtmpEvent::Started { encoder }).await;
-                self.claim = Some(claim);
-            }
-            Err(refusal) => {
-                count(match refusal {
-                    Refusal::UnknownKey => &self.counters.wrong_key,
-                    Refusal::Busy => &self.counters.busy_key,
-                });
-                warn!(%peer, ?refusal, "encoder refused");
-                self.session.refuse(refusal);
-            }
-        }
-    }
-
-    async fn finish(&mut self, cause: FinishCause) {
-        if let Some(claim) = self.claim.take() {
-            info!(peer = %self.peer, ?cause, "encoder left");
-            claim.send(RtmpEvent::Finished { cause }).await;
-        }
-    }
-
-    /// Closes our side and reads on for a moment: closing with unread bytes would reset the
-    /// connection and take the reason for a refusal away from the peer.
-    async fn say_goodbye(mut self) {
-        let _ = self.socket.shutdown().await;
-        let mut rest = [0; 4_096];
-        let drain = async { while matches!(self.socket.read(&mut rest).await, Ok(1..)) {} };
-        let _ = timeout(self.limits.goodbye_max, drain).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The RTMP port over real sockets: keys, limits and deadlines.
 
-use std::net::SocketAddr;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use astral_core::media::flv::{Tag, TagKind};
 use bytes::Bytes;
@@ -13,8 +13,18 @@ use rml_rtmp::{
     time::RtmpTimestamp,
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
 use super::*;
-use crate::edge::rtmp::{IngestFeed, fuzz::client_handshake};
+use crate::edge::{
+    fake::FakeStreams,
+    ports::MediaItem,
+    rtmp::{FinishCause, IngestFeed, RtmpEvent, fuzz::client_handshake},
+};
 
 /// What everything here takes much less than.
 const SOON: Duration = Duration::from_secs(20);
@@ -40,6 +50,7 @@ async fn port(limits: RtmpLimits) -> Port {
 struct Encoder {
     socket: TcpStream,
     session: ClientSession,
+    heard: VecDeque<ClientSessionEvent>,
 }
 
 impl Encoder {
@@ -58,7 +69,7 @@ impl Encoder {
             }
         }
         let (session, _) = ClientSession::new(ClientSessionConfig::new()).unwrap();
-        let mut encoder = Self { socket, session };
+        let mut encoder = Self { socket, session, heard: VecDeque::new() };
         let ask = encoder.session.request_connection("astral".into()).unwrap();
         encoder.say(ask).await;
         assert_eq!(encoder.hear().await, Some(ClientSessionEvent::ConnectionRequestAccepted));
@@ -85,21 +96,18 @@ impl Encoder {
 
     /// The next event; `None` when the server closed.
     async fn hear(&mut self) -> Option<ClientSessionEvent> {
-        loop {
+        while self.heard.is_empty() {
             let mut bytes = [0; 4_096];
             let read = timeout(SOON, self.socket.read(&mut bytes)).await.unwrap();
             let n = read.ok().filter(|n| *n > 0)?;
-            let mut heard = None;
             for result in self.session.handle_input(&bytes[..n]).unwrap() {
                 match result {
-                    ClientSessionResult::RaisedEvent(event) => heard = Some(event),
+                    ClientSessionResult::RaisedEvent(event) => self.heard.push_back(event),
                     said => self.say(said).await,
                 }
             }
-            if heard.is_some() {
-                return heard;
-            }
         }
+        self.heard.pop_front()
     }
 }
 
@@ -203,14 +211,140 @@ async fn an_encoder_that_falls_silent_is_ended() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed_at_once() {
-    let limits = RtmpLimits { connections_max: 2, ..RtmpLimits::default() };
+async fn encoders_beyond_the_limit_are_refused() {
+    let limits = RtmpLimits { connections_max: 1, ..RtmpLimits::default() };
     let port = port(limits).await;
-    let _one = Encoder::connect(port.addr).await;
-    let _two = Encoder::connect(port.addr).await;
-    let mut three = TcpStream::connect(port.addr).await.unwrap();
-    closed(&mut three).await;
+    let _feeds = ["one", "two"].map(|key| port.keys.open_as(key.into()).unwrap());
+    let mut one = Encoder::connect(port.addr).await;
+    assert_eq!(one.publish("one").await, ClientSessionEvent::PublishRequestAccepted);
+    let mut two = Encoder::connect(port.addr).await;
+    assert_eq!(two.publish("two").await, code("NetStream.Publish.Denied"));
     assert_eq!(port.counters.snapshot().over_limit, 1);
+}
+
+#[tokio::test]
+async fn a_thousand_half_open_connections_neither_keep_an_encoder_out_nor_pile_up() {
+    const CONNECTIONS: usize = 1_000;
+    // Long enough that none of them ends by its own deadline.
+    let limits = RtmpLimits { setup_max: Duration::from_secs(600), ..RtmpLimits::default() };
+    let port = port(limits).await;
+    let mut feed = port.keys.open_as("garden".into()).unwrap();
+    let mut good = Encoder::connect(port.addr).await;
+    good.publish("garden").await;
+    assert!(matches!(next(&mut feed).await, RtmpEvent::Started { .. }));
+    let mut lorises = VecDeque::new();
+    for n in 0..CONNECTIONS {
+        let mut loris = TcpStream::connect(port.addr).await.unwrap();
+        // Some say nothing, some half a handshake, some all of it and then the largest message.
+        let said = client_handshake();
+        let said = match n % 3 {
+            0 => &[][..],
+            1 => &said[..700],
+            _ => &said[..],
+        };
+        loris.write_all(said).await.unwrap();
+        lorises.push_back(loris);
+        if lorises.len() > 2 * limits.half_open_max {
+            // The server has let this one go: its place is what the newer ones took.
+            closed(&mut lorises.pop_front().unwrap()).await;
+        }
+    }
+    let feed_two = port.keys.open_as("orchard".into()).unwrap();
+    let mut second = Encoder::connect(port.addr).await;
+    assert_eq!(second.publish("orchard").await, ClientSessionEvent::PublishRequestAccepted);
+    drop(feed_two);
+    good.video(b"\x27\x01", 80).await;
+    assert!(matches!(next(&mut feed).await, RtmpEvent::Tag(_)), "the first goes on");
+    let kept = CONNECTIONS - usize::try_from(port.counters.snapshot().displaced).unwrap();
+    assert!(kept <= limits.half_open_max, "{kept} half-open connections were kept");
+    assert!(kept * HALF_OPEN_BYTES_MAX <= 20 * 1024 * 1024);
+}
+
+/// An init segment and keyframes, as a reader of a stream hands them over.
+fn item(time: u8) -> MediaItem {
+    let mut flv = Vec::new();
+    if time == 0 {
+        flv.extend(b"FLV\x01\x05\0\0\0\x09\0\0\0\0");
+        flv.extend([9, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0x17, 0, 0, 0, 0, 0, 0, 0, 16]);
+    }
+    flv.extend([9, 0, 0, 6, 0, 0, time, 0, 0, 0, 0, 0x17, 1, 0, 0, 0, time, 0, 0, 0, 17]);
+    MediaItem::Flv(flv.into())
+}
+
+async fn player_port(streams: &Arc<FakeStreams>, limits: RtmpLimits) -> Port {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let keys = IngestKeys::default();
+    let interests = Interests::new(streams.clone());
+    let server = RtmpServer::new(listener, keys.clone(), limits).playing(interests);
+    let counters = server.counters();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.run());
+    Port { addr, keys, counters, _server: tasks }
+}
+
+#[tokio::test]
+async fn a_player_gets_the_stream_from_its_headers_to_its_end() {
+    let streams = Arc::new(FakeStreams::greeting(item(0)));
+    let port = player_port(&streams, RtmpLimits::default()).await;
+    let mut player = Encoder::connect(port.addr).await;
+    let ask = player.session.request_playback("07".repeat(32)).unwrap();
+    player.say(ask).await;
+    let mut videos = Vec::new();
+    let mut stream = None;
+    while let Some(event) = player.hear().await {
+        match event {
+            ClientSessionEvent::PlaybackRequestAccepted => stream = Some(streams.newest()),
+            ClientSessionEvent::VideoDataReceived { data, timestamp } => {
+                videos.push((timestamp.value, data));
+                match videos.len() {
+                    2 => stream.as_ref().unwrap().send(item(40)).await.unwrap(),
+                    3 => drop(stream.take()),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    let times: Vec<u32> = videos.iter().map(|(time, _)| *time).collect();
+    assert_eq!(times, [0, 0, 40], "headers, keyframe, and what came later");
+    assert_eq!(port.counters.snapshot().played, 1);
+}
+
+#[tokio::test]
+async fn players_of_nothing_are_told_so() {
+    let limits =
+        RtmpLimits { first_media_max: Duration::from_millis(200), ..RtmpLimits::default() };
+    let silent = Arc::new(FakeStreams::default());
+    let unknown = Arc::new(FakeStreams::unknown());
+    for (streams, name) in
+        [(&silent, "07".repeat(32)), (&silent, "garden".into()), (&unknown, "07".repeat(32))]
+    {
+        let port = player_port(streams, limits).await;
+        let mut player = Encoder::connect(port.addr).await;
+        let ask = player.session.request_playback(name).unwrap();
+        player.say(ask).await;
+        assert_eq!(player.hear().await, Some(code("NetStream.Play.StreamNotFound")));
+        assert_eq!(player.hear().await, None);
+        assert_eq!(port.counters.snapshot().not_played, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_player_that_stops_reading_is_closed_and_leaves_its_stream() {
+    let limits = RtmpLimits { write_max: Duration::from_millis(300), ..RtmpLimits::default() };
+    let streams = Arc::new(FakeStreams::greeting(item(0)));
+    let port = player_port(&streams, limits).await;
+    let mut player = Encoder::connect(port.addr).await;
+    let ask = player.session.request_playback("07".repeat(32)).unwrap();
+    player.say(ask).await;
+    while player.hear().await != Some(ClientSessionEvent::PlaybackRequestAccepted) {}
+    let stream = streams.newest();
+    let mut big = vec![9, 8, 0, 0, 0, 0, 80, 0, 0, 0, 0, 0x27, 1];
+    big.resize(11 + 0x08_0000 + 4, 0);
+    let flood = async { while stream.send(MediaItem::Flv(big.clone().into())).await.is_ok() {} };
+    timeout(SOON, flood).await.expect("the server let the reader go");
+    assert_eq!(port.counters.snapshot().timed_out, 1);
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
-//! One encoder's RTMP connection, without the socket.
+//! One RTMP connection of an encoder or a player, without the socket.
 //!
-//! Owns the order of handshake, connect, publish and media, and what is answered. Does not own
-//! sockets, deadlines or stream keys (see `server`), nor the bytes of chunks and commands.
+//! Owns the order of handshake, connect, publish or play, and media, and what is answered (to
+//! players: the submodule `play`). Does not own sockets, deadlines or stream keys (see `server`), nor
+//! the bytes of chunks and commands.
 //!
 //! Use: [`Session::receive`] bytes, call [`Session::next`] until it says `None`, carry out what it
 //! says in that order. After an error nothing more can be read from this connection.
 
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+mod connect;
+mod play;
 
 use std::collections::VecDeque;
 
@@ -15,14 +19,14 @@ use bytes::{Buf, Bytes};
 
 use super::{
     amf0::{self, Amf0Error, Value},
-    chunk::{ChunkError, ChunkReader, Message},
+    chunk::{ChunkError, ChunkReader, Message, UNPROVEN_MESSAGE_BYTES_MAX},
     wire::{ServerHandshake, Speaker, Status, kind},
 };
 
 /// The one application encoders connect to.
 pub const APP: &str = "astral";
 /// Largest command. A `connect` has some hundred bytes.
-pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
+pub const COMMAND_BYTES_MAX: usize = UNPROVEN_MESSAGE_BYTES_MAX;
 /// Largest metadata; larger ones are dropped and counted, since an init segment holds no more.
 pub const METADATA_BYTES_MAX: usize = 60 * 1024;
 /// Longest stream key, in bytes.
@@ -49,6 +53,14 @@ pub enum Step {
     Tag(Tag),
     /// The encoder stopped publishing; the connection stays.
     Unpublished,
+    /// A player asks for a stream: answer by [`Session::accept_player`] or
+    /// [`Session::refuse_player`].
+    PlayAsked {
+        /// What it asks for, the id of a stream when it is right.
+        name: String,
+    },
+    /// The player wants no more; the connection stays.
+    PlayStopped,
     /// Send what came before, then close.
     Close {
         /// Why, for the log.
@@ -63,6 +75,8 @@ pub enum Refusal {
     UnknownKey,
     /// Another encoder is publishing with this key.
     Busy,
+    /// Too many encoders and players are connected.
+    TooMany,
 }
 
 /// Why a connection can't be read on.
@@ -96,6 +110,13 @@ enum State {
         stream: u32,
     },
     Publishing {
+        stream: u32,
+    },
+    /// Waiting for the decision on a play request, or for the first media.
+    PlayAsked {
+        stream: u32,
+    },
+    Playing {
         stream: u32,
     },
     Closing,
@@ -176,6 +197,7 @@ impl Session {
                 return Err(error);
             }
             if matches!(self.state, State::Shaking | State::Asked { .. } | State::Closing) {
+                // A player that waits is read on: it may leave, or ask for nothing after all.
                 return Ok(None);
             }
             let Some(message) = self.reader.next()? else {
@@ -190,6 +212,7 @@ impl Session {
     pub fn accept(&mut self) {
         let State::Asked { stream } = self.state else { return };
         self.state = State::Publishing { stream };
+        self.reader.expect_media();
         self.status(stream, "status", "NetStream.Publish.Start", "go ahead");
     }
 
@@ -203,6 +226,10 @@ impl Session {
             Refusal::Busy => (
                 "NetStream.Publish.BadName",
                 "another encoder is publishing with this key: stop it first",
+            ),
+            Refusal::TooMany => (
+                "NetStream.Publish.Denied",
+                "this node has too many encoders and players: close one first",
             ),
         };
         self.status(stream, "error", code, description);
@@ -324,55 +351,12 @@ impl Session {
             "connect" => self.on_connect(call, values.get(2)),
             "createStream" => self.on_create_stream(call),
             "publish" => self.on_publish(stream, values.get(3)),
-            "play" | "play2" => {
-                let code = "NetStream.Play.Failed";
-                self.status(stream, "error", code, "this port takes streams and plays none");
-                self.close("play asked");
-            }
+            "play" | "play2" => self.on_play(stream, values.get(3)),
             "FCUnpublish" | "deleteStream" | "closeStream" => self.on_unpublish(),
             // releaseStream, FCPublish, _checkbw, getStreamLength and the like need no answer.
             _ => self.ignore(),
         }
         Ok(())
-    }
-
-    fn on_connect(&mut self, call: f64, object: Option<&Value>) {
-        let text = |name| object.and_then(|object| object.field(name)).and_then(Value::text);
-        let app = text("app").unwrap_or_default();
-        let app = app.split('?').next().unwrap_or_default().trim_matches('/');
-        if self.state != State::Fresh {
-            return self.ignore();
-        }
-        if app != APP {
-            let status = Status {
-                level: "error",
-                code: "NetConnection.Connect.InvalidApp",
-                description: "unknown application: the address is rtmp://HOST:PORT/astral/KEY",
-            };
-            let bytes = self.speaker.answer("_error", call, &[], &status);
-            self.steps.push_back(Step::Send(bytes));
-            return self.close("connected to another application");
-        }
-        self.encoder = text("flashVer").map(|text| text.chars().take(80).collect());
-        self.state = State::Connected;
-        let window = WINDOW_BYTES.to_be_bytes().to_vec();
-        let mut bandwidth = window.clone();
-        bandwidth.push(2); // "dynamic"
-        let properties = [
-            ("fmsVer", Value::Text("FMS/3,0,1,123".into())),
-            ("capabilities", Value::Number(31.0)),
-        ];
-        let status = Status {
-            level: "status",
-            code: "NetConnection.Connect.Success",
-            description: "connected",
-        };
-        let speaker = &mut self.speaker;
-        let mut bytes = speaker.message(kind::WINDOW, 0, window);
-        bytes.extend(speaker.message(kind::BANDWIDTH, 0, bandwidth));
-        bytes.extend(speaker.chunk_size());
-        bytes.extend(speaker.answer("_result", call, &properties, &status));
-        self.steps.push_back(Step::Send(bytes));
     }
 
     fn on_create_stream(&mut self, call: f64) {
@@ -398,6 +382,9 @@ impl Session {
             State::Publishing { .. } | State::Asked { .. } => {
                 ("NetStream.Publish.BadName", "this connection publishes already")
             }
+            State::PlayAsked { .. } | State::Playing { .. } => {
+                ("NetStream.Publish.BadName", "this connection plays already")
+            }
             State::Shaking | State::Fresh | State::Closing => {
                 ("NetStream.Publish.Denied", "connect to the application first")
             }
@@ -407,6 +394,9 @@ impl Session {
     }
 
     fn on_unpublish(&mut self) {
+        if self.stop_playing() {
+            return;
+        }
         let State::Publishing { stream } = self.state else { return self.ignore() };
         self.state = State::Connected;
         self.steps.push_back(Step::Unpublished);

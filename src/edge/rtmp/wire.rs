@@ -1,8 +1,9 @@
-//! The sending half and the handshake, by `rml_rtmp`.
+//! The sending half and the handshake, mostly by `rml_rtmp`.
 //!
-//! Owns every use of that crate outside tests, so that it can be replaced in one file. Does not own
-//! what is said (see `session`).
+//! Owns every use of that crate outside tests, so that it can be replaced in one file, and how media
+//! is cut into chunks for players. Does not own what is said (see `session`).
 
+use astral_core::media::flv::{Tag, TagKind};
 use bytes::Bytes;
 use rml_rtmp::{
     chunk_io::ChunkSerializer,
@@ -13,8 +14,16 @@ use rml_rtmp::{
 
 use super::amf0::{Value, Writer};
 
-/// Chunks we send are this long: one chunk for every message we have to say.
+/// Chunks we send are this long: one chunk for every message we have to say, some for a frame.
 const CHUNK_BYTES: u32 = 4_096;
+/// In the three-byte time field: four more bytes hold the time.
+const EXTENDED: u32 = 0xff_ffff;
+/// Chunk header of a message that goes on.
+const CONTINUES: u8 = 0xc0;
+/// Chunk streams of what players get; the serializer uses lower ones.
+const DATA_CHANNEL: u8 = 20;
+const AUDIO_CHANNEL: u8 = 21;
+const VIDEO_CHANNEL: u8 = 22;
 /// And before that is announced.
 const CHUNK_BYTES_INITIAL: u32 = 128;
 
@@ -124,6 +133,38 @@ impl Speaker {
         // Fails only for bodies above 16 MiB; ours have some hundred bytes.
         let packet = self.serializer.serialize(&payload, is_short, false);
         packet.map(|packet| packet.bytes).unwrap_or_default()
+    }
+
+    /// A tag for a player, on message stream `stream`. Each message has a full header, so that it
+    /// can be read whatever was left out before it.
+    #[must_use]
+    pub fn media(&self, stream: u32, tag: &Tag) -> Vec<u8> {
+        let (kind, channel) = match tag.kind {
+            TagKind::Audio => (kind::AUDIO, AUDIO_CHANNEL),
+            TagKind::Video => (kind::VIDEO, VIDEO_CHANNEL),
+            TagKind::Script => (kind::DATA, DATA_CHANNEL),
+        };
+        let time = tag.timestamp_ms.to_be_bytes();
+        let extended = tag.timestamp_ms >= EXTENDED;
+        let field = tag.timestamp_ms.min(EXTENDED).to_be_bytes();
+        let length = u32::try_from(tag.body.len()).unwrap_or(0).to_be_bytes();
+        let chunks = tag.body.len().div_ceil(self.chunk_bytes as usize).max(1);
+        let mut bytes = Vec::with_capacity(tag.body.len().saturating_add(16 + 5 * chunks));
+        bytes.push(channel);
+        bytes.extend_from_slice(&field[1..]);
+        bytes.extend_from_slice(&length[1..]);
+        bytes.push(kind);
+        bytes.extend_from_slice(&stream.to_le_bytes());
+        for (n, piece) in tag.body.chunks(self.chunk_bytes as usize).enumerate() {
+            if n > 0 {
+                bytes.push(CONTINUES | channel);
+            }
+            if extended {
+                bytes.extend_from_slice(&time);
+            }
+            bytes.extend_from_slice(piece);
+        }
+        bytes
     }
 
     /// The answer to a call: `_result` or `_error`.

@@ -30,6 +30,8 @@ use tokio::{
 /// Bits per second of the stream, as in the measurements of other servers.
 const RATE: Bitrate = Bitrate::from_mbps(4);
 const FPS: u64 = 30;
+/// Between the last receiver's first picture and the measurement: more than a keyframe interval.
+const SETTLE: Duration = Duration::from_secs(4);
 /// Marks a body that carries its time of birth.
 const MARK: [u8; 8] = *b"bornedat";
 const FRAME_BYTES: usize = (RATE.as_bps() / 8 / FPS) as usize;
@@ -85,6 +87,8 @@ fn measure(transport: &str, n: usize, window: Duration) -> Value {
     let n_text = n.to_string();
     let mut receivers = Process::start(1, &["receivers", transport, &n_text, &address, &stream]);
     assert_eq!(receivers.line()["playing"], json!(n), "every receiver plays");
+    // Joiners begin at the last keyframe: what they catch up on is not delay of the hop.
+    std::thread::park_timeout(SETTLE);
     receivers.ask();
     let begin = receivers.line();
     let cpu_begin = sender.cpu_seconds();

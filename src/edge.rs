@@ -9,6 +9,7 @@ pub mod interest;
 pub mod local;
 pub mod ports;
 pub mod rtmp;
+pub mod share;
 pub mod sink;
 pub mod splice;
 

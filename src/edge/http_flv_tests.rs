@@ -74,8 +74,13 @@ async fn a_player_gets_one_flv_stream_through_loss_and_restart_of_the_source() {
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("video/x-flv"), "{head}");
     assert_eq!(server.streams.opened(), [(ID, Keep::Live)]);
     let source = server.streams.newest();
+    let mut bytes = Vec::new();
+    source.send(flv(frame(0))).await.unwrap();
+    // It plays: what comes now is not passed over for a newer keyframe.
+    while !bytes.windows(frame(0).len()).any(|w| w == frame(0)) {
+        bytes.push(timeout(SOON, socket.read_u8()).await.unwrap().unwrap());
+    }
     for item in [
-        flv(frame(0)),
         MediaItem::SourceLost,
         MediaItem::SourceBack,
         flv(frame(33)),
@@ -87,7 +92,6 @@ async fn a_player_gets_one_flv_stream_through_loss_and_restart_of_the_source() {
         source.send(item).await.unwrap();
     }
     let mut body = String::new();
-    let mut bytes = Vec::new();
     timeout(SOON, socket.read_to_end(&mut bytes)).await.unwrap().unwrap();
     // Chunked: sizes in hexadecimal between the pieces.
     let mut rest = &bytes[..];
@@ -112,10 +116,10 @@ async fn a_player_that_leaves_gives_the_stream_up() {
     let source = server.streams.newest();
     assert_eq!(server.interests.readers(ID), 1);
     drop(socket);
-    // The closed channel is how the fake sees its reader go.
-    timeout(SOON, source.closed()).await.unwrap();
+    // A server sees a player go when it writes.
     let gone = async {
         while server.interests.readers(ID) > 0 {
+            source.send(flv(frame(0))).await.unwrap();
             tokio::task::yield_now().await;
         }
     };
@@ -143,7 +147,8 @@ async fn web_pages_need_our_origin_and_the_token() {
         let (head, _socket) = server.ask("GET", &path(), &headers).await;
         let wanted = if passes { "HTTP/1.1 200" } else { "HTTP/1.1 403" };
         assert!(head.starts_with(wanted), "{headers:?}: {head}");
-        assert_eq!(server.streams.opened().len() > opened, passes, "{headers:?}");
+        // Who may read shares the one reading that the first of them began.
+        assert_eq!(server.streams.opened().len() > opened, passes && opened == 0, "{headers:?}");
         assert!(!head.to_lowercase().contains("access-control"), "{head}");
     }
 }

@@ -11,29 +11,41 @@ use std::{
 
 use astral_core::ids::StreamId;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
-use super::ports::{Keep, MediaSource, OpenError, Streams};
+use super::{
+    ports::{Keep, MediaSource, OpenError, Streams},
+    share::Share,
+};
 
 /// How long a stream stays joined after its last reader left: a player that reconnects, or a page
 /// that is reloaded, starts at once.
 pub const LINGER: Duration = Duration::from_secs(30);
-/// Local readers at the same time, all streams together.
-pub const READERS_MAX: usize = 64;
+/// Local readers at the same time, all streams together. Live readers of one stream share one
+/// reading, so that each costs its socket and its place.
+pub const READERS_MAX: usize = 1_024;
 
 #[derive(Default)]
 struct Entry {
     readers: usize,
     pins: usize,
-    /// Counts the moments at which the entry became idle, so that only the latest one ends it.
+    /// Counts the moments at which the last reader or pin left, so that only the latest one ends
+    /// it.
     idle_since: u64,
-    kept: Option<Box<dyn MediaSource>>,
+    /// The reading that live readers share; none before the first, and another after its end.
+    shared: Arc<OnceCell<Share>>,
+    /// Somebody wants the stream joined without reading it.
+    kept: Option<Share>,
 }
 
 impl Entry {
+    fn is_unread(&self) -> bool {
+        self.readers == 0 && self.kept.is_none()
+    }
+
     fn is_idle(&self) -> bool {
-        self.readers == 0 && self.pins == 0 && self.kept.is_none()
+        self.is_unread() && self.pins == 0
     }
 }
 
@@ -49,7 +61,7 @@ impl Ledger {
         self.idle_moments += 1;
         if let Some(entry) = self.entries.get_mut(&id) {
             release(entry);
-            if entry.is_idle() {
+            if entry.is_unread() {
                 entry.idle_since = self.idle_moments;
                 self.newly_idle.push((id, self.idle_moments));
             }
@@ -113,8 +125,26 @@ impl Interests {
             ledger.entries.entry(id).or_default().readers += 1;
             Stay { interests: self.clone(), id, kind: StayKind::Reader }
         };
-        let source = self.streams.open(id, keep).await?;
+        let source: Box<dyn MediaSource> = match keep {
+            Keep::Live => Box::new(self.share(id).await?.join()),
+            // Whoever wants every chunk is waited for, as nobody else may be.
+            Keep::All => self.streams.open(id, keep).await?,
+        };
         Ok(Reader { source, closed: self.closed.clone(), _stay: stay })
+    }
+
+    /// The reading of `id` that live readers share, begun when there is none.
+    async fn share(&self, id: StreamId) -> Result<Share, OpenError> {
+        let shared = {
+            let mut ledger = self.lock();
+            let entry = ledger.entries.entry(id).or_default();
+            if entry.shared.get().is_some_and(Share::is_over) {
+                entry.shared = Arc::default();
+            }
+            Arc::clone(&entry.shared)
+        };
+        let open = async || Ok(Share::start(self.streams.open(id, Keep::Live).await?));
+        shared.get_or_try_init(open).await.cloned()
     }
 
     /// Keeps `id` joined without reading, until [`Self::unwatch`].
@@ -125,8 +155,8 @@ impl Interests {
         if self.is_watched(id) {
             return Ok(());
         }
-        let source = self.streams.open(id, Keep::Live).await?;
-        self.lock().entries.entry(id).or_default().kept = Some(source);
+        let share = self.share(id).await?;
+        self.lock().entries.entry(id).or_default().kept = Some(share);
         Ok(())
     }
 
@@ -137,7 +167,7 @@ impl Interests {
         if kept.is_none() {
             return false;
         }
-        drop(kept); // Before the stop: it is a reader too.
+        drop(kept); // Before the stop: it holds the reading.
         self.stop_if_idle(id).await;
         true
     }
@@ -204,10 +234,12 @@ impl Interests {
     async fn end(&self, id: StreamId, moment: u64) {
         let is_over = {
             let mut ledger = self.lock();
-            let entry = ledger.entries.get(&id);
-            let is_over = entry.is_some_and(|e| e.is_idle() && e.idle_since == moment);
+            let entry = ledger.entries.get_mut(&id).filter(|entry| entry.idle_since == moment);
+            let is_over = entry.as_ref().is_some_and(|entry| entry.is_idle());
             if is_over {
                 ledger.entries.remove(&id);
+            } else if let Some(entry) = entry.filter(|entry| entry.is_unread()) {
+                entry.shared = Arc::default();
             }
             is_over
         };

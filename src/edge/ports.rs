@@ -23,6 +23,12 @@ pub enum MediaItem {
         /// Why, in one word.
         cause: String,
     },
+    /// This reader was too slow: so many items were left out for it alone; what follows starts at a
+    /// keyframe.
+    Behind {
+        /// Items left out.
+        items: u64,
+    },
     /// The source started anew: the next bytes are a new init segment, and media time restarts.
     NewEpoch,
     /// The source pauses.

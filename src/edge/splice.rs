@@ -78,7 +78,7 @@ impl Splicer {
     pub fn take(&mut self, item: &MediaItem) -> Bytes {
         match item {
             MediaItem::Flv(bytes) => return self.push(bytes),
-            MediaItem::Skipped { .. } => self.cut(),
+            MediaItem::Skipped { .. } | MediaItem::Behind { .. } => self.cut(),
             MediaItem::NewEpoch => {
                 self.cut();
                 self.moved = true;

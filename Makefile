@@ -5,7 +5,10 @@
 CARGO ?= cargo
 TOOLS := tests/install-packages.sh
 
-.PHONY: help demo build test lint packages test-packages fmt bench test-camera
+WEB := web/dist/index.html
+WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
+
+.PHONY: help demo build test lint packages test-packages fmt bench test-camera web test-web
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -16,10 +19,20 @@ packages: ## install the system packages that building and running need
 test-packages: packages
 	@$(TOOLS) tests/debian-test.txt
 
-build: packages ## build everything
+web: $(WEB) ## build the page that the node serves
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@command -v npm >/dev/null || $(TOOLS) web/debian-build.txt
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(WEB): web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd web && npm run --silent build
+
+build: packages $(WEB) ## build everything
 	$(CARGO) build --locked --workspace
 
-demo: packages ## a whole network on this machine, in this terminal; ARGS="--kill" kills a forwarder
+demo: packages $(WEB) ## a whole network on this machine, in this terminal; ARGS="--kill" kills a forwarder
 	$(CARGO) build --locked --bin astral
 	./target/debug/astral demo $(ARGS)
 
@@ -27,10 +40,16 @@ lint: packages ## formatting and lints, warnings are errors
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-test: test-packages ## the test command: formatting, lints, every test
+test: test-packages $(WEB) ## the test command: formatting, lints, every test
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace --no-fail-fast
+	@$(MAKE) --no-print-directory test-web
+
+test-web: test-packages $(WEB) ## the page's tests: units, then Chromium against real nodes
+	cd web && npm run --silent test
+	$(CARGO) build --locked --bin astral
+	cd web && npm run --silent e2e
 
 bench: packages ## what a fan-out costs, beside a plain TCP fan-out in the same run
 	$(CARGO) bench --locked --bench fanout

@@ -1,0 +1,108 @@
+// What the page makes of what a node tells, where real nodes would be too many or too well behaved.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { faults, launch, open, SOON } from "./browser.mjs";
+import { id, nodeDto, serve, streamDto, world } from "./mock.mjs";
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser?.close());
+
+/** Opens the page over a world and closes both, whatever happens. */
+async function visit(objects, path, look, options) {
+  const mock = await serve(objects);
+  const { page, context, errors } = await open(browser, `${mock.url}/#code=abcdef`, options);
+  try {
+    await page.locator(".dot.good, .dot.warn").first().waitFor();
+    await page.evaluate((hash) => (location.hash = hash), path);
+    await look(page, mock);
+    assert.deepEqual(errors, [], "nothing in the console");
+  } finally {
+    await context.close();
+    await mock.close();
+  }
+}
+
+const settings = [{ revision: 1, uplink_bps: null, max_copies: null, max_total_copies: null }];
+const quiet = { node: [{ ...nodeDto(id(0)), connected: 0 }], peer: [], stream: [], stats: [], ticket: [], edge: [], settings };
+
+test("script in titles, descriptions, tags and names is shown as text", { timeout: 3 * SOON }, async () => {
+  const script = '<img src=x onerror="document.title=`owned`"><script>window.owned = 1</script>';
+  const evil = { ...streamDto(id("evil"), script, id(5), 1), description: script, tags: [script], name: script };
+  await visit({ ...quiet, stream: [evil] }, "/", async (page) => {
+    const heading = page.locator(".card h2");
+    await heading.waitFor();
+    assert.equal(await heading.textContent(), script);
+    await page.evaluate(() => (location.hash = "/network"));
+    await page.locator("#filter option", { hasText: script }).first().waitFor({ state: "attached" });
+    assert.equal(await page.evaluate(() => window.owned), undefined);
+    assert.doesNotMatch(await page.title(), /owned/);
+  });
+});
+
+test("an empty network says what to do", { timeout: 3 * SOON }, async () => {
+  await visit(quiet, "/", async (page) => {
+    await page.getByRole("heading", { name: "Nothing is live yet" }).waitFor();
+    await page.getByRole("link", { name: "Start a stream" }).click();
+    await page.getByRole("heading", { name: "Publish", exact: true }).waitFor();
+  });
+});
+
+test("a codec that the browser lacks is named, with other ways to watch", { timeout: 3 * SOON }, async () => {
+  const stream = { ...streamDto(id("hevc"), "Sharp", id(5), 1), codecs: ["hevc", "aac"] };
+  await visit({ ...quiet, stream: [stream] }, `/watch/${stream.id}`, async (page) => {
+    await page.getByText("This browser can't play HEVC.").waitFor();
+    await page.getByText(`mpv ${stream.http_flv}`).waitFor();
+  });
+});
+
+test("two thousand nodes are drawn, and additions and removals with them", { timeout: 3 * SOON }, async () => {
+  await visit(world(2_000), "/network", async (page, mock) => {
+    const canvas = page.locator(".canvas[data-dots='2012']");
+    await canvas.waitFor();
+    await page.locator(".sigma-nodes").waitFor();
+    const newcomer = { ...world(2).peer[0], id: id("newcomer") };
+    mock.tell({ type: "add", kind: "peer", id: newcomer.id, object: newcomer });
+    await page.locator(".canvas[data-dots='2013']").waitFor();
+    mock.tell({ type: "remove", kind: "peer", id: newcomer.id });
+    await canvas.waitFor();
+    const slowest = await page.evaluate(
+      () => new Promise((done) => {
+        let [last, worst, frames] = [performance.now(), 0, 0];
+        const frame = (now) => {
+          [worst, last] = [Math.max(worst, now - last), now];
+          if (++frames === 60) done(worst);
+          else requestAnimationFrame(frame);
+        };
+        requestAnimationFrame(frame);
+      }),
+    );
+    console.log(`2,000 nodes, drawn without a graphics card: the slowest of 60 frames took ${slowest.toFixed(0)} ms`);
+  });
+});
+
+test("a frame that got lost is asked for again", { timeout: 3 * SOON }, async () => {
+  const objects = world(30, 2);
+  await visit(objects, "/network", async (page, mock) => {
+    await page.locator(".canvas[data-dots='32']").waitFor();
+    const peer = { ...objects.peer[0], id: id("late") };
+    objects.peer.push(peer);
+    mock.skip();
+    await page.locator(".canvas[data-dots='33']").waitFor();
+  });
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`every page is accessible and fits a phone, ${colorScheme}`, { timeout: 5 * SOON }, async () => {
+    await visit(world(40, 3), "/", async (page) => {
+      for (const path of ["/", "/publish", "/network", "/node", "/about", "/nowhere", `/watch/${id("stream 0")}`]) {
+        await page.evaluate((hash) => (location.hash = hash), path);
+        await page.locator("h1").first().waitFor();
+        assert.deepEqual(await faults(page), [], path);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(wide <= 0, `${path} is ${wide} pixels wider than the phone`);
+      }
+    }, { colorScheme, viewport: { width: 375, height: 720 } });
+  });
+}

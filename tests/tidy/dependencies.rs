@@ -36,7 +36,7 @@ fn metadata() -> Value {
 }
 
 /// Whether one of the alternatives of an SPDX expression consists of accepted licences only.
-fn acceptable(expression: &str) -> bool {
+pub fn acceptable(expression: &str) -> bool {
     let flat = expression.replace(['(', ')'], "").replace('/', " OR ");
     flat.split(" OR ")
         .any(|choice| choice.split(" AND ").all(|licence| LICENCES.contains(&licence.trim())))

@@ -8,3 +8,4 @@
 mod dependencies;
 mod layers;
 mod sources;
+mod web;

@@ -68,6 +68,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let cli = Cli::parse();
+    raise_file_limit();
     output::log_to_stderr(cli.command.log_format());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -87,6 +88,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<output::Usage>() { USAGE } else { 1 })
         }
     }
+}
+
+/// A node that serves a thousand players and peers needs as many sockets; the usual soft limit is
+/// 1,024 files. Where it can't be raised, the limits on connections hold all the same.
+fn raise_file_limit() {
+    const FILES_WANTED: u64 = 16_384;
+    let _ = rlimit::increase_nofile_limit(FILES_WANTED);
 }
 
 impl Command {

@@ -340,7 +340,7 @@ async fn a_player_that_stops_reading_is_closed() {
     player.say(ask).await;
     while player.hear().await != Some(ClientSessionEvent::PlaybackRequestAccepted) {}
     let stream = streams.newest();
-    let mut big = vec![9, 8, 0, 0, 0, 0, 80, 0, 0, 0, 0, 0x27, 1];
+    let mut big = vec![9, 8, 0, 0, 0, 0, 80, 0, 0, 0, 0, 0x17, 1];
     big.resize(11 + 0x08_0000 + 4, 0);
     let big = Bytes::from(big);
     let flood = async {

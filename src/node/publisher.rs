@@ -8,10 +8,12 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use astral_core::{
     announcement::{
-        AnnouncementDraft, DESCRIPTION_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TITLE_BYTES_MAX,
+        AnnouncementDraft, DESCRIPTION_BYTES_MAX, Resolution, TAG_BYTES_MAX, TAGS_MAX,
+        TITLE_BYTES_MAX,
     },
     ids::{StreamId, StreamName},
     media::{
+        amf,
         cert::{ChunkSigner, EpochCert, RATE_MAX, is_stripe_count},
         chunk::WireChunk,
         cutter::{Cut, Cutter, stripes_for},
@@ -111,6 +113,8 @@ pub struct Publisher {
     reader: TagReader,
     normalizer: Normalizer,
     codecs: BTreeSet<String>,
+    /// As the encoder's metadata say it.
+    resolution: Option<Resolution>,
     stage: Stage,
     tee: Option<File>,
     announced: bool,
@@ -145,6 +149,7 @@ impl Publisher {
             reader: TagReader::new(FlvLimits::default()),
             normalizer: Normalizer::new(),
             codecs: BTreeSet::new(),
+            resolution: None,
             stage: Stage::Measuring { held: Vec::new(), bytes: 0, first_ms: None },
             tee: None,
             announced: false,
@@ -195,6 +200,9 @@ impl Publisher {
             if self.codecs.len() < TAGS_MAX {
                 self.codecs.insert(codec.to_string());
             }
+        }
+        if tag.is_metadata() {
+            self.resolution = picture_size(&tag.body).or(self.resolution);
         }
         let Some(media) = self.normalizer.push(tag) else { return Ok(()) };
         match &mut self.stage {
@@ -362,7 +370,7 @@ impl Publisher {
             description,
             tags,
             codecs: self.codecs.iter().cloned().collect(),
-            resolution: None,
+            resolution: self.resolution,
             rate,
             k,
             epoch: self.epoch,
@@ -386,7 +394,52 @@ impl Drop for Publisher {
     }
 }
 
+/// The size of the picture that metadata speak of. What is no size at all is left out: the
+/// announcement says what is known.
+fn picture_size(metadata: &[u8]) -> Option<Resolution> {
+    let pixels = |name| {
+        let value = amf::number(metadata, name)?;
+        let is_size = (1.0..=f64::from(u16::MAX)).contains(&value);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within 1 and u16::MAX, as compared"
+        )]
+        is_size.then(|| value.round() as u16)
+    };
+    Some(Resolution { width: pixels("width")?, height: pixels("height")? })
+}
+
 fn measured(bytes: usize, span_ms: u64) -> Bitrate {
     let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
     Bitrate::from_bps(bits.saturating_mul(1_000) / span_ms.max(500))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(properties: &[(&str, f64)]) -> Vec<u8> {
+        let mut body = b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x02".to_vec();
+        for (name, value) in properties {
+            body.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+            body.extend(name.as_bytes());
+            body.push(0);
+            body.extend(value.to_be_bytes());
+        }
+        body.extend([0, 0, 9]);
+        body
+    }
+
+    #[test]
+    fn the_size_of_the_picture_is_what_the_metadata_say_when_it_is_a_size() {
+        let size = |width, height| picture_size(&metadata(&[("width", width), ("height", height)]));
+        assert_eq!(size(1_280.0, 720.0), Some(Resolution { width: 1_280, height: 720 }));
+        for nonsense in [0.0, -1.0, 65_536.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(size(nonsense, 720.0), None, "{nonsense}");
+            assert_eq!(size(1_280.0, nonsense), None, "{nonsense}");
+        }
+        assert_eq!(picture_size(&metadata(&[("width", 1_280.0)])), None, "half a size is none");
+        assert_eq!(picture_size(b"\x02\x00\x0aonMetaData"), None);
+    }
 }

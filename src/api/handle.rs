@@ -23,9 +23,6 @@ use crate::{
     node::{self, Handle, NodeGone, NodeSnapshot, PublishError, PublishSpec, Publisher},
 };
 
-/// The node's limits can be moved and not lifted: this many copies are as good as no limit.
-const NO_LIMIT: u32 = u32::MAX;
-
 impl Local {
     /// Starts the local servers of a node.
     ///
@@ -153,31 +150,20 @@ impl NodePort for Handle {
     fn limits(&self) -> BoxFuture<'_, Result<Limits, PortError>> {
         Box::pin(async move {
             let now = self.snapshot().await?;
-            let limited = |copies: Option<u32>| copies.filter(|copies| *copies != NO_LIMIT);
             Ok(Limits {
                 uplink: now.relay.ceiling,
-                max_copies: limited(now.overlay.capacity.max_copies),
-                max_total_copies: limited(now.overlay.capacity.max_total_copies),
+                max_copies: now.overlay.capacity.max_copies,
+                max_total_copies: now.overlay.capacity.max_total_copies,
             })
         })
     }
 
     fn set_limits(&self, limits: Limits) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move {
-            let before = NodePort::limits(self).await?;
-            if before.uplink.is_some() && limits.uplink.is_none() {
-                let message = "a running node's uplink limit can be moved and not lifted: set a \
-                               high one, or start the node without --uplink";
-                return Err(PortError::Invalid { message: message.to_owned() });
-            }
-            let moved = |old: Option<u32>, new: Option<u32>| match (old, new) {
-                (Some(_), None) => Some(NO_LIMIT),
-                (_, new) => new,
-            };
             let limits = node::Limits {
-                uplink: limits.uplink,
-                max_copies: moved(before.max_copies, limits.max_copies),
-                max_total_copies: moved(before.max_total_copies, limits.max_total_copies),
+                uplink: limits.uplink.into(),
+                max_copies: limits.max_copies.into(),
+                max_total_copies: limits.max_total_copies.into(),
             };
             Ok(Self::set_limits(self, limits).await?)
         })

@@ -125,7 +125,7 @@ fn overlay() -> Snapshot {
         me: Contact::new(NodeId([3; 32]), Vec::new()),
         reachable: true,
         role: Role::Member,
-        registration: RegistrationView::Registered { supernode: PEER },
+        registration: RegistrationView::Registered { supernode: PEER, backup: None },
         members: Vec::new(),
         nodes: vec![NodeView {
             node: PEER,

@@ -88,7 +88,7 @@ fn stream(id: StreamId, status: &StreamStatus, watch: Option<&WatchView>) -> Val
 fn registration(view: &RegistrationView) -> (&'static str, Option<NodeId>) {
     match view {
         RegistrationView::Searching => ("searching", None),
-        RegistrationView::Registered { supernode } => ("registered", Some(*supernode)),
+        RegistrationView::Registered { supernode, .. } => ("registered", Some(*supernode)),
         RegistrationView::Guest { supernode } => ("guest", *supernode),
         RegistrationView::Supernode => ("supernode", None),
     }
@@ -131,6 +131,9 @@ pub fn in_words(event: &Event) -> Option<String> {
         }
         Event::Promoted { .. } => {
             "this node is now a supernode: others may join through the addresses above".into()
+        }
+        Event::Demoted { reason } => {
+            format!("this node is a supernode no longer ({})", word(reason).replace('_', " "))
         }
         Event::Guest { .. } => {
             "no supernode has room and this node can't be one: served as a guest, at a lower rate"

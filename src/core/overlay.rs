@@ -21,6 +21,7 @@ mod carriage;
 mod commands;
 mod config;
 mod contact;
+mod demotion;
 mod directory;
 mod dissemination;
 mod event;
@@ -58,9 +59,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    capacity::Limits, directory::Directory, dissemination::Dissemination, forwarder::Forwarder,
-    leave::Leaving, local::Local, membership::Learnt, publisher::Publisher, rate_limit::RateLimit,
-    registrant::Registrant, registrar::Registrar, reporter::Reporter, subscriber::Subscriber,
+    capacity::Limits, demotion::Demotion, directory::Directory, dissemination::Dissemination,
+    forwarder::Forwarder, leave::Leaving, local::Local, membership::Learnt, publisher::Publisher,
+    rate_limit::RateLimit, registrant::Registrant, registrar::Registrar, reporter::Reporter,
+    subscriber::Subscriber,
 };
 use crate::{
     ids::{NodeId, StreamId},
@@ -69,14 +71,16 @@ use crate::{
 
 pub use config::{OverlayConfig, RoleChoice, Tuning};
 pub use contact::{ADDR_BYTES_MAX, ADDRS_MAX, Addr, Contact, path_hash};
-pub use event::{Event, MoveCause, NoCapacityReason, PromotionReason, RemovalReason, TicketEnd};
+pub use event::{
+    DemotionReason, Event, MoveCause, NoCapacityReason, PromotionReason, RemovalReason, TicketEnd,
+};
 pub use input::{
-    Command, EndReason, FeedDownReason, FeedReport, InboundId, Input, Interest, LookupId, Offence,
-    RequestFailure, RequestId, StripeProgress,
+    Change, Command, EndReason, FeedDownReason, FeedReport, InboundId, Input, Interest, LookupId,
+    Offence, RequestFailure, RequestId, StripeProgress,
 };
 pub use message::{
     Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate, DEPTH_NONE, DirRefusal,
-    DirRequest, DirResponse, PAGE_MAX, PATH_MAX, REVOKE_MAX, RefuseReason, Register, Request,
+    DirRequest, DirResponse, Load, PAGE_MAX, PATH_MAX, REVOKE_MAX, RefuseReason, Register, Request,
     Response, Revoke, RevokeReason, Role, STATUS_STREAMS_MAX, StreamStatus, StripeAnswer, TicketId,
     TicketRequest, TicketResponse, Verdict,
 };
@@ -117,6 +121,7 @@ pub struct Overlay {
     local: Local,
     registrant: Registrant,
     registrar: Option<Registrar>,
+    demotion: Demotion,
     directory: Directory,
     dissemination: Dissemination,
     publisher: Publisher,
@@ -146,6 +151,7 @@ impl Overlay {
         Self {
             registrant: Registrant::new(&local),
             registrar: None,
+            demotion: Demotion::default(),
             directory: Directory::new(),
             dissemination: Dissemination::default(),
             publisher: Publisher::default(),
@@ -186,7 +192,8 @@ impl Overlay {
     /// last `now`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Timestamp, TimeoutReason)> {
-        let home = self.registrant.home();
+        let home = self.registrant.home().filter(|_| self.registrant.is_member());
+        let backup = self.registrant.backup();
         let registrar = self.registrar.as_ref().map_or(Timestamp::NEVER, Registrar::next_deadline);
         let streams = self.watches.values().map(|watch| watch.next_deadline(&self.local));
         let never = Timestamp::NEVER;
@@ -195,11 +202,12 @@ impl Overlay {
             (self.local.next_request_deadline().unwrap_or(never), TimeoutReason::Request),
             (self.registrant.next_deadline(), TimeoutReason::Registration),
             (registrar, TimeoutReason::Registrar),
+            (self.demotion.next_deadline(&self.local), TimeoutReason::Registrar),
             (self.directory.next_deadline().unwrap_or(never), TimeoutReason::Directory),
             (self.publisher.next_deadline(), TimeoutReason::Publisher),
             (self.forwarder.next_deadline().unwrap_or(never), TimeoutReason::Ticket),
             (streams.fold(never, Timestamp::min), TimeoutReason::Stream),
-            (self.reporter.next_deadline(&self.local, home), TimeoutReason::Status),
+            (self.reporter.next_deadline(&self.local, home, backup), TimeoutReason::Status),
             (leave, TimeoutReason::Leave),
         ];
         let (at, reason) = deadlines.into_iter().min()?;

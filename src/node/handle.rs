@@ -18,7 +18,7 @@ use astral_core::{
         cert::SourceSigner,
         relay::{RelayInput, SinkId, StreamRole},
     },
-    overlay::{Command, Event, TicketId},
+    overlay::{Change, Command, Event, TicketId},
     units::Bitrate,
 };
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
@@ -80,15 +80,15 @@ pub(super) enum NodeCommand {
     Leave { reply: oneshot::Sender<()> },
 }
 
-/// Limits to change on a running node; `None` leaves one as it is.
+/// Changes of a running node's limits; by default each stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
-    /// Hard ceiling of what is sent.
-    pub uplink: Option<Bitrate>,
+    /// Hard ceiling of what is sent; lifted, the uplink is measured.
+    pub uplink: Change<Bitrate>,
     /// Copies of one stream.
-    pub max_copies: Option<u32>,
+    pub max_copies: Change<u32>,
     /// Copies of all streams together.
-    pub max_total_copies: Option<u32>,
+    pub max_total_copies: Change<u32>,
 }
 
 /// What every handle, publisher and playback of a node shares.
@@ -279,9 +279,13 @@ impl Handle {
     /// [`NodeGone`].
     pub async fn set_limits(&self, limits: Limits) -> Result<(), NodeGone> {
         let Limits { uplink, max_copies, max_total_copies } = limits;
-        if uplink.is_some() {
-            let input = RelayInput::Uplink { ceiling: uplink };
-            self.shared.media(MediaCommand::Relay(input)).await?;
+        let ceiling = match uplink {
+            Change::Keep => None,
+            Change::Lift => Some(None),
+            Change::Set(ceiling) => Some(Some(ceiling)),
+        };
+        if let Some(ceiling) = ceiling {
+            self.shared.media(MediaCommand::Relay(RelayInput::Uplink { ceiling })).await?;
         }
         let command = Command::SetLimits { uplink, max_copies, max_total_copies };
         self.shared.command(NodeCommand::Overlay(command)).await

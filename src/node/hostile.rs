@@ -321,7 +321,8 @@ impl Hostile {
 
     /// Registers as a member of a supernode, like an honest node.
     async fn register(&self, supernode: &TestNode) {
-        let register = Register { contact: self.contact.clone(), role: Role::Member, digest: 0 };
+        let (contact, role) = (self.contact.clone(), Role::Member);
+        let register = Register { contact, role, digest: 0, standby: false, load: None };
         let answer = self.dir(supernode, DirRequest::Register(register)).await.unwrap();
         assert!(matches!(answer, DirResponse::Accepted { .. }), "{answer:?}");
     }

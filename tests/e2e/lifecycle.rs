@@ -179,7 +179,7 @@ fn a_viewer_without_capacity_is_told_the_reason_and_served_when_there_is_some() 
     let told = viewer.wait("no_capacity", SOON, |_| true);
     assert!(told["reason"].is_string() && told["retry_ms"].is_u64(), "{told}");
     let (status, answer) =
-        source.node.api("PATCH", "/api/v1/settings", Some(&json!({"max_copies": 1})));
+        source.node.api("PATCH", "/api/v1/settings", Some(&json!({"max_copies": null})));
     assert!(status < 300, "{answer}");
     viewer.wait("status", SOON, stream_is_whole);
     assert!(status_of(&viewer)["streams"][0]["role"] == "seeder");

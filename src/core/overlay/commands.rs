@@ -44,9 +44,9 @@ impl Overlay {
             }
             Command::SetLimits { uplink, max_copies, max_total_copies } => {
                 let limits = &mut self.forwarder.limits;
-                limits.uplink = uplink.or(limits.uplink);
-                limits.max_copies = max_copies.or(limits.max_copies);
-                limits.max_total_copies = max_total_copies.or(limits.max_total_copies);
+                limits.uplink = uplink.apply(limits.uplink);
+                limits.max_copies = max_copies.apply(limits.max_copies);
+                limits.max_total_copies = max_total_copies.apply(limits.max_total_copies);
                 self.forwarder.enforce_limits(local);
             }
             Command::AddBootstrap { contacts } => {

@@ -91,6 +91,30 @@ pub struct Tuning {
     pub renew_every: Duration,
     /// Between meetings of two supernodes; their directories are whole within 5 s by it.
     pub meet_every: Duration,
+    /// A backup's registration lapses unless renewed. Three renewals.
+    pub backup_lease: Duration,
+    /// Between renewals with the backup: it is not the one that is needed now.
+    pub backup_renew_every: Duration,
+    /// Between looks for a nearer supernode; a move needs two in a row.
+    pub move_look: Duration,
+    /// After a nearer supernode refused, it is not looked for during this time.
+    pub move_pause: Duration,
+    /// A move saves at least this of the round trip. 30 ms: what a person would not notice is not
+    /// worth a registration (guess).
+    pub move_gain: Duration,
+    /// A move saves at least this share of the round trip, in percent.
+    pub move_gain_percent: u32,
+    /// Uplink that a supernode beside others needs. 2 Mbit/s: 100 members' lists and answers,
+    /// twice over (estimate).
+    pub supernode_uplink: Bitrate,
+    /// A supernode without need, or no longer fit, steps down when that has lasted this long.
+    pub demote_after: Duration,
+    /// It is not needed with fewer members than this share of its places, in percent.
+    pub demote_members_percent: u32,
+    /// Members have this long to be elsewhere before it steps down.
+    pub demote_grace: Duration,
+    /// It does not step up again during this time, unless nobody else is there.
+    pub promote_again_after: Duration,
     /// A directory request without an answer has failed.
     pub dir_timeout: Duration,
     /// Alone and without bootstrap: found a network after this (mdns answers within 1 s).
@@ -126,6 +150,10 @@ pub struct Tuning {
     pub status_pause: Duration,
     /// A STATUS counts for this long.
     pub status_lifetime: Duration,
+    /// Between STATUS messages to the backup.
+    pub backup_status_every: Duration,
+    /// A STATUS counts for this long at the backup.
+    pub backup_status_lifetime: Duration,
 
     /// A ticket lapses unless renewed.
     pub lease: Duration,
@@ -207,6 +235,17 @@ impl Default for Tuning {
             member_lease: Duration::from_secs(15),
             renew_every: Duration::from_secs(5),
             meet_every: Duration::from_secs(3),
+            backup_lease: Duration::from_secs(45),
+            backup_renew_every: Duration::from_secs(15),
+            move_look: Duration::from_secs(30),
+            move_pause: Duration::from_secs(300),
+            move_gain: Duration::from_millis(30),
+            move_gain_percent: 33,
+            supernode_uplink: Bitrate::from_mbps(2),
+            demote_after: Duration::from_secs(120),
+            demote_members_percent: 10,
+            demote_grace: Duration::from_secs(5),
+            promote_again_after: Duration::from_secs(300),
             dir_timeout: Duration::from_secs(2),
             found_after: Duration::from_millis(1_500),
             bootstrap_patience: Duration::from_secs(6),
@@ -223,6 +262,8 @@ impl Default for Tuning {
             status_every: Duration::from_secs(5),
             status_pause: Duration::from_millis(500),
             status_lifetime: Duration::from_secs(15),
+            backup_status_every: Duration::from_secs(30),
+            backup_status_lifetime: Duration::from_secs(90),
             lease: Duration::from_secs(10),
             reservation: Duration::from_secs(3),
             reask_every: Duration::from_secs(3),

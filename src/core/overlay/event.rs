@@ -26,6 +26,11 @@ pub enum Event {
         /// Why.
         reason: PromotionReason,
     },
+    /// This node is a supernode no longer.
+    Demoted {
+        /// Why.
+        reason: DemotionReason,
+    },
     /// No supernode has room and this node cannot be one: it is served at a reduced rate.
     Guest {
         /// Whose guest; `None` when no supernode is known at all.
@@ -182,6 +187,18 @@ pub enum PromotionReason {
     Founder,
     /// None has room.
     AllFull,
+}
+
+/// Why a node stops being a supernode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DemotionReason {
+    /// It has few members and others have room for them.
+    NotNeeded,
+    /// Others can no longer dial it.
+    Unreachable,
+    /// Its uplink is too small by now.
+    Uplink,
 }
 
 /// Why a stream left the directory.

@@ -8,8 +8,8 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use super::{
     Addr, Ask, AskAnswer, AskStripe, Candidate, Contact, DEPTH_NONE, DirRefusal, DirRequest,
-    DirResponse, RefuseReason, Register, Revoke, RevokeReason, Role, StreamStatus, StripeAnswer,
-    TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
+    DirResponse, Load, RefuseReason, Register, Revoke, RevokeReason, Role, StreamStatus,
+    StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
     testnet::{draft, node, source_key},
 };
 use crate::{
@@ -104,8 +104,15 @@ fn ticket_messages_have_their_golden_bytes() {
 fn directory_messages_have_their_golden_bytes() {
     let live = announcement(false);
     let stream = live.stream();
-    let register = Register { contact: contact(4), role: Role::Member, digest: 42 };
+    let (contact_4, role) = (contact(4), Role::Member);
+    let register = Register { contact: contact_4, role, digest: 42, standby: false, load: None };
     message("dir-register", &DirRequest::Register(register));
+    let mut standby =
+        Register { contact: contact(4), role: Role::Member, digest: 42, standby: true, load: None };
+    message("dir-register-standby", &DirRequest::Register(standby.clone()));
+    (standby.role, standby.standby) = (Role::Supernode, false);
+    standby.load = Some(Load { members: 7, places: 93 });
+    message("dir-register-supernode", &DirRequest::Register(standby));
     message("dir-unregister", &DirRequest::Unregister);
     let status = StreamStatus { stream, depths: vec![1, DEPTH_NONE], free: 2, seeding: true };
     message("dir-status", &DirRequest::Status { streams: vec![status] });
@@ -116,8 +123,16 @@ fn directory_messages_have_their_golden_bytes() {
     message("dir-push", &DirRequest::Push { announcements: vec![Arc::clone(&live)] });
     let others = vec![contact(5), contact(6)];
     let expires_in_ms = 15_000;
-    let accepted = DirResponse::Accepted { expires_in_ms, others: others.clone(), in_sync: false };
+    let accepted =
+        DirResponse::Accepted { expires_in_ms, others: others.clone(), in_sync: false, load: None };
     message("dir-accepted", &accepted);
+    let met = DirResponse::Accepted {
+        expires_in_ms,
+        others: vec![],
+        in_sync: true,
+        load: Some(Load { members: 100, places: 0 }),
+    };
+    message("dir-accepted-supernode", &met);
     message("dir-full", &DirResponse::Full { others });
     message("dir-done", &DirResponse::Done);
     let announcement = Some(Arc::clone(&live));

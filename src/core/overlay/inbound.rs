@@ -112,8 +112,10 @@ impl Overlay {
     /// Everything that may be due after any input.
     pub(super) fn drive(&mut self) {
         let digest = self.directory.digest();
+        self.local.usable = self.forwarder.limits.usable(&self.local.config.tuning);
         let step = self.registrant.drive(&mut self.local, digest);
         self.take_step(step);
+        self.drive_demotion();
         if let Some(registrar) = &mut self.registrar {
             registrar.drive(&mut self.local, digest);
         }
@@ -133,7 +135,8 @@ impl Overlay {
         self.watches.retain(|_, watch| !watch.is_done());
         self.dissemination.flush(&mut self.local, &self.directory);
         let home = self.registrant.home().filter(|_| self.registrant.is_member());
-        self.reporter.drive(&mut self.local, &self.forwarder, home);
+        let backup = self.registrant.backup();
+        self.reporter.drive(&mut self.local, &self.forwarder, home, backup);
         self.drive_leaving();
     }
 

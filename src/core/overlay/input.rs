@@ -251,14 +251,14 @@ pub enum Command {
         /// Who.
         node: NodeId,
     },
-    /// Change the limits; a `None` leaves the limit as it is.
+    /// Change the limits.
     SetLimits {
-        /// Explicit uplink.
-        uplink: Option<Bitrate>,
-        /// Most copies of one stream.
-        max_copies: Option<u32>,
-        /// Most copies of all streams together.
-        max_total_copies: Option<u32>,
+        /// Explicit uplink; lifted, it is measured again.
+        uplink: Change<Bitrate>,
+        /// Most copies of one stream; lifted, as many as the uplink carries.
+        max_copies: Change<u32>,
+        /// Most copies of all streams together; lifted, as many as the uplink carries.
+        max_total_copies: Change<u32>,
     },
     /// More nodes to begin with.
     AddBootstrap {
@@ -267,6 +267,37 @@ pub enum Command {
     },
     /// Leave politely; ends with `Output::Left`.
     Leave,
+}
+
+/// What to do about one limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// There is none any more.
+    Lift,
+    /// This is the limit from here on.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// The limit after the change.
+    pub fn apply(self, before: Option<T>) -> Option<T> {
+        match self {
+            Self::Keep => before,
+            Self::Lift => None,
+            Self::Set(limit) => Some(limit),
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Change<T> {
+    /// `None` is no limit.
+    fn from(limit: Option<T>) -> Self {
+        limit.map_or(Self::Lift, Self::Set)
+    }
 }
 
 /// Why a node wants a stream.

@@ -71,9 +71,13 @@ impl Overlay {
 
     fn tell_directory(&mut self) {
         let mut nodes: Vec<_> = match &self.registrar {
-            Some(registrar) => registrar.members().chain(registrar.neighbours()).collect(),
+            Some(registrar) => {
+                let members = registrar.members().chain(registrar.backups());
+                members.chain(registrar.neighbours()).collect()
+            }
             None => Vec::new(),
         };
+        nodes.extend(self.registrant.backup());
         nodes.extend(self.registrant.home().filter(|_| !self.registrant.is_supernode()));
         for node in nodes {
             self.local.ask_dir(node, DirRequest::Unregister, Purpose::Unregister);

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     ids::{NodeId, StreamId, Stripe},
     time::Timestamp,
+    units::Bitrate,
 };
 
 /// This node, as its sub-machines see it.
@@ -30,6 +31,8 @@ pub(super) struct Local {
     /// Others can dial this node.
     pub(super) reachable: bool,
     pub(super) leaving: bool,
+    /// What may be used of the uplink.
+    pub(super) usable: Bitrate,
     pub(super) config: OverlayConfig,
     pub(super) now: Timestamp,
     pub(super) nodes: Membership,
@@ -55,6 +58,7 @@ pub(super) struct Pending {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Purpose {
     Register,
+    Backup,
     Meet,
     Unregister,
     Status,
@@ -75,6 +79,7 @@ impl Local {
             hash: path_hash(&me),
             reachable: false,
             leaving: false,
+            usable: Bitrate::from_bps(0),
             now,
             nodes: Membership::new(me, &config),
             scores: Scores::new(tuning.strikes_max, tuning.strike_decay, tuning.ban),
@@ -171,6 +176,7 @@ impl Local {
                 && match pending.purpose {
                     Purpose::Unregister | Purpose::Release | Purpose::Publish { .. } => true,
                     Purpose::Register
+                    | Purpose::Backup
                     | Purpose::Meet
                     | Purpose::Status
                     | Purpose::Join { .. }

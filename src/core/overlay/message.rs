@@ -291,6 +291,26 @@ pub struct Register {
     pub role: Role,
     /// Digest of the asker's directory, to find out whether it lacks something.
     pub digest: u64,
+    /// A member keeps this supernode as its backup: it takes no place.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub standby: bool,
+    /// How many members a supernode that introduces itself has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+}
+
+/// How busy a supernode is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Its members.
+    pub members: u16,
+    /// Places it has left.
+    pub places: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What one member carries of one stream.
@@ -318,6 +338,9 @@ pub enum DirResponse {
         others: Vec<Contact>,
         /// The asker's directory equals the answerer's.
         in_sync: bool,
+        /// How busy the answerer is; told to other supernodes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        load: Option<Load>,
     },
     /// No place; `others` may have one.
     Full {

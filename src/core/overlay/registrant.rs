@@ -1,15 +1,21 @@
 //! The member role: finding a supernode, staying registered, or becoming one.
 //!
-//! Owns the state of this node's own registration. Does not own what a supernode does (see
-//! `registrar`).
+//! Owns the state of this node's own registration, with a backup beside the primary supernode, and
+//! the move to a nearer one. Does not own what a supernode does (see `registrar`), nor when it stops
+//! being one (see `demotion`).
+
+mod backup;
+mod nearer;
+mod search;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use self::{backup::Backup, nearer::Nearer};
 use super::{
-    Contact, DirRequest, DirResponse, Event, LookupId, LookupKey, Output, PromotionReason,
-    Register, RegistrationView, Role, RoleChoice,
+    Contact, DirRequest, DirResponse, Event, LookupId, Output, PromotionReason, Register,
+    RegistrationView, Role, RoleChoice,
     local::{Local, Purpose},
-    membership::{Known, Learnt},
+    membership::Learnt,
 };
 use crate::{ids::NodeId, time::Timestamp};
 
@@ -26,10 +32,15 @@ pub(super) struct Registrant {
     host: Option<NodeId>,
     founded_at: Timestamp,
     guest_told: bool,
+    /// When this node last stepped down: it does not step up again at once.
+    demoted_at: Option<Timestamp>,
+    backup: Backup,
+    nearer: Nearer,
 }
 
 /// Legal next states: `Looking` to `Measuring`, `Supernode`, `Guest`; `Measuring` to `Asking`;
-/// `Asking` to `Registered`, `Supernode`, `Guest`; `Registered` and `Guest` back to `Looking`.
+/// `Asking` to `Registered`, `Supernode`, `Guest`; `Registered` to `Asking` (its backup); `Registered`,
+/// `Guest` and `Supernode` back to `Looking`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// A lookup is under way, or the next one is waited for.
@@ -82,6 +93,9 @@ impl Registrant {
             host: None,
             founded_at: local.now + patience,
             guest_told: false,
+            demoted_at: None,
+            backup: Backup::new(local.now),
+            nearer: Nearer::new(local),
         }
     }
 
@@ -103,6 +117,10 @@ impl Registrant {
                 if !renewing && renew_at <= now {
                     self.state = State::Registered { node, renew_at, misses, renewing: true };
                     self.register_at(local, node, digest);
+                }
+                self.backup.drive(local, node, digest);
+                if let Some(next) = self.nearer.drive(local, node) {
+                    self.register_at(local, next, digest);
                 }
                 Step::None
             }
@@ -147,6 +165,10 @@ impl Registrant {
             }
             DirResponse::Full { others } => {
                 self.learn_others(local, others);
+                if self.is_move_to(from) {
+                    self.nearer.refused(local);
+                    return Step::None;
+                }
                 if !std::mem::replace(&mut self.found_any, true) {
                     self.host = Some(from);
                 }
@@ -154,6 +176,9 @@ impl Registrant {
             }
             DirResponse::Refused { .. } => {
                 local.nodes.set_supernode(from, false);
+                if self.is_move_to(from) {
+                    self.nearer.refused(local);
+                }
                 self.refused(local, from, digest)
             }
             DirResponse::Done
@@ -165,11 +190,14 @@ impl Registrant {
 
     /// A supernode did not answer REGISTER.
     pub(super) fn failed(&mut self, local: &mut Local, from: NodeId, digest: u64) -> Step {
+        if self.is_move_to(from) {
+            self.nearer.refused(local);
+        }
         match self.state {
             State::Registered { node, misses, .. } if node == from => {
                 let misses = misses + 1;
                 if misses >= MISSES_MAX {
-                    return self.lost(local, node);
+                    return self.lost(local, node, digest);
                 }
                 let renew_at = local.now + RETRY;
                 self.state = State::Registered { node, renew_at, misses, renewing: false };
@@ -202,23 +230,58 @@ impl Registrant {
         }
     }
 
-    /// The supernode says that it leaves.
-    pub(super) fn dismissed(&mut self, local: &mut Local, by: NodeId) {
+    /// A supernode says that it leaves, or is one no longer.
+    pub(super) fn dismissed(&mut self, local: &mut Local, by: NodeId, digest: u64) {
+        self.backup.dismissed(local.now, by);
         if let State::Registered { node, .. } = self.state
             && node == by
         {
             local.nodes.set_supernode(by, false);
-            self.lost(local, node);
+            self.lost(local, node, digest);
         }
+    }
+
+    /// A supernode answered the request to be the backup; returns whether its directory differs.
+    pub(super) fn backup_answered(
+        &mut self,
+        local: &mut Local,
+        from: NodeId,
+        answer: &DirResponse,
+    ) -> bool {
+        if let DirResponse::Accepted { others, .. } | DirResponse::Full { others } = answer {
+            self.learn_others(local, others);
+        }
+        self.backup.answered(local, from, answer)
+    }
+
+    /// A supernode did not answer that request.
+    pub(super) fn backup_failed(&mut self, local: &Local, from: NodeId) {
+        self.backup.failed(local, from);
+    }
+
+    /// This node is a supernode no longer: it looks for one.
+    pub(super) fn demoted(&mut self, local: &mut Local) {
+        self.demoted_at = Some(local.now);
+        self.founded_at = local.now + local.config.tuning.bootstrap_patience;
+        self.state = State::Looking { again_at: local.now + LOOK_AGAIN };
+        self.begin_search(local);
     }
 
     pub(super) fn next_deadline(&self) -> Timestamp {
         match self.state {
             State::Looking { again_at } | State::Guest { again_at, .. } => again_at,
             State::Measuring { until } => until,
-            State::Registered { renew_at, renewing: false, .. } => renew_at,
-            State::Registered { .. } | State::Asking { .. } | State::Supernode => Timestamp::NEVER,
+            State::Registered { renew_at, renewing, .. } => {
+                let renew_at = if renewing { Timestamp::NEVER } else { renew_at };
+                renew_at.min(self.backup.next_deadline()).min(self.nearer.next_deadline())
+            }
+            State::Asking { .. } | State::Supernode => Timestamp::NEVER,
         }
+    }
+
+    /// The supernode that stands by in case the own one is lost.
+    pub(super) const fn backup(&self) -> Option<NodeId> {
+        self.backup.node()
     }
 
     /// Which supernode serves this node: its own, or its host as a guest.
@@ -244,96 +307,23 @@ impl Registrant {
             State::Looking { .. } | State::Measuring { .. } | State::Asking { .. } => {
                 RegistrationView::Searching
             }
-            State::Registered { node, .. } => RegistrationView::Registered { supernode: node },
+            State::Registered { node, .. } => {
+                RegistrationView::Registered { supernode: node, backup: self.backup.node() }
+            }
             State::Guest { of, .. } => RegistrationView::Guest { supernode: of },
             State::Supernode => RegistrationView::Supernode,
         }
-    }
-
-    fn begin_search(&mut self, local: &mut Local) {
-        self.asked.clear();
-        self.found_any = false;
-        if self.untried(local).next().is_some() {
-            self.measure(local);
-        }
-        self.start_lookup(local);
-    }
-
-    fn start_lookup(&mut self, local: &mut Local) {
-        let busy = self.lookup.is_some_and(|(_, at)| local.now.since(at) < LOOKUP_MAX);
-        if !busy {
-            self.lookup = Some((local.lookup(LookupKey::Supernodes), local.now));
-        }
-    }
-
-    /// One turn of looking: found a network when nobody is there, else look again.
-    fn look(&mut self, local: &mut Local) -> Step {
-        let looking = self.lookup.is_some_and(|(_, at)| local.now.since(at) < LOOKUP_MAX);
-        if !looking || !local.nodes.any_linked() {
-            let founder = local.now >= self.founded_at && self.untried(local).next().is_none();
-            if founder && self.may_promote(local) {
-                return self.promote(local, PromotionReason::Founder);
-            }
-            if founder && !self.guest_told {
-                self.guest_told = true;
-                local.event(Event::Guest { supernode: None });
-            }
-        }
-        let again_at = local.now + LOOK_AGAIN;
-        self.state = State::Looking { again_at };
-        if self.untried(local).next().is_some() {
-            self.measure(local);
-        } else if local.nodes.any_linked() {
-            self.start_lookup(local);
-        }
-        Step::None
-    }
-
-    fn measure(&mut self, local: &mut Local) {
-        let mut nodes: Vec<_> = self.untried(local).map(Known::rank).collect();
-        nodes.sort();
-        nodes.truncate(MEASURED_MAX);
-        for (.., node) in nodes {
-            local.dial(node);
-        }
-        let until = local.now + local.config.tuning.measure_wait;
-        self.state = State::Measuring { until };
-    }
-
-    /// Asks the nearest supernode that was not asked yet; without one the search ends.
-    fn ask_next(&mut self, local: &mut Local, digest: u64) -> Step {
-        let nearest = self.untried(local).map(Known::rank).min();
-        if let Some((.., node)) = nearest {
-            self.asked.insert(node);
-            self.state = State::Asking { node };
-            self.register_at(local, node, digest);
-            return Step::None;
-        }
-        let reason =
-            if self.found_any { PromotionReason::AllFull } else { PromotionReason::Founder };
-        let patient = !self.found_any && local.now < self.founded_at;
-        if self.may_promote(local) && !patient {
-            return self.promote(local, reason);
-        }
-        let pause = local.config.tuning.search_every;
-        let again_at = local.now + if patient { LOOK_AGAIN } else { local.jitter(pause) };
-        if patient {
-            self.asked.clear();
-            self.state = State::Looking { again_at };
-            return Step::None;
-        }
-        self.host = self.host.filter(|_| self.found_any);
-        self.state = State::Guest { of: self.host, again_at };
-        if !std::mem::replace(&mut self.guest_told, true) {
-            local.event(Event::Guest { supernode: self.host });
-        }
-        self.host.map_or(Step::None, |node| Step::Home { node, in_sync: false })
     }
 
     fn accepted(&mut self, local: &mut Local, from: NodeId, in_sync: bool) -> Step {
         let fresh = match self.state {
             State::Registered { node, .. } if node == from => false,
             State::Asking { node } if node == from => true,
+            State::Registered { node, .. } if self.is_move_to(from) => {
+                // The new place is held: the old one is given up.
+                local.ask_dir(node, DirRequest::Unregister, Purpose::Unregister);
+                true
+            }
             // A late yes: the place is given back.
             State::Looking { .. }
             | State::Measuring { .. }
@@ -351,6 +341,10 @@ impl Registrant {
         if fresh {
             self.asked.clear();
             self.host = None;
+            self.nearer = Nearer::new(local);
+            if self.backup.node() == Some(from) {
+                self.backup = Backup::new(local.now);
+            }
             local.nodes.set_supernode(from, true);
             local.event(Event::Registered { supernode: from });
             return Step::Home { node: from, in_sync };
@@ -361,7 +355,7 @@ impl Registrant {
     fn refused(&mut self, local: &mut Local, from: NodeId, digest: u64) -> Step {
         match self.state {
             State::Asking { node } if node == from => self.ask_next(local, digest),
-            State::Registered { node, .. } if node == from => self.lost(local, node),
+            State::Registered { node, .. } if node == from => self.lost(local, node, digest),
             State::Looking { .. }
             | State::Measuring { .. }
             | State::Asking { .. }
@@ -371,14 +365,29 @@ impl Registrant {
         }
     }
 
-    fn lost(&mut self, local: &mut Local, node: NodeId) -> Step {
+    /// The supernode is gone: its backup is asked at once; without one a search begins.
+    fn lost(&mut self, local: &mut Local, node: NodeId, digest: u64) -> Step {
         local.event(Event::RegistrationLost { supernode: node });
         local.nodes.failed(node, local.now);
-        self.state = State::Looking { again_at: local.now + LOOK_AGAIN };
         self.founded_at = local.now + local.config.tuning.found_after;
+        self.nearer = Nearer::new(local);
+        if let Some(next) = self.backup.take(local.now) {
+            self.asked = BTreeSet::from([node, next]);
+            self.found_any = false;
+            self.host = Some(next);
+            self.state = State::Asking { node: next };
+            self.register_at(local, next, digest);
+            return Step::None;
+        }
+        self.state = State::Looking { again_at: local.now + LOOK_AGAIN };
         self.begin_search(local);
         self.asked.insert(node);
         Step::None
+    }
+
+    fn is_move_to(&self, node: NodeId) -> bool {
+        let registered = matches!(self.state, State::Registered { node: home, .. } if home != node);
+        registered && self.nearer.asking == Some(node)
     }
 
     fn promote(&mut self, local: &mut Local, reason: PromotionReason) -> Step {
@@ -388,15 +397,28 @@ impl Registrant {
         Step::Promoted
     }
 
-    fn may_promote(&self, local: &Local) -> bool {
+    /// Whether this node may be a supernode. The only one is better than none; beside others it
+    /// needs an uplink for it.
+    fn may_promote(&self, local: &Local, reason: PromotionReason) -> bool {
+        let tuning = &local.config.tuning;
+        let is_fit = match reason {
+            PromotionReason::Configured | PromotionReason::Founder => true,
+            PromotionReason::AllFull => {
+                let rested = self
+                    .demoted_at
+                    .is_none_or(|at| local.now.since(at) >= tuning.promote_again_after);
+                rested && local.usable >= tuning.supernode_uplink
+            }
+        };
         match local.config.role {
-            RoleChoice::Auto | RoleChoice::Supernode => local.reachable && !local.leaving,
+            RoleChoice::Auto | RoleChoice::Supernode => is_fit && local.reachable && !local.leaving,
             RoleChoice::Member => false,
         }
     }
 
     fn register_at(&self, local: &mut Local, node: NodeId, digest: u64) {
-        let register = Register { contact: local.me.clone(), role: Role::Member, digest };
+        let (contact, role) = (local.me.clone(), Role::Member);
+        let register = Register { contact, role, digest, standby: false, load: None };
         local.ask_dir(node, DirRequest::Register(register), Purpose::Register);
     }
 
@@ -409,22 +431,12 @@ impl Registrant {
             }
         }
     }
-
-    fn untried<'a>(&'a self, local: &'a Local) -> impl Iterator<Item = &'a Known> {
-        local.nodes.supernodes(local.now).filter(|known| {
-            !self.asked.contains(&known.contact.node) && !local.is_banned(&known.contact.node)
-        })
-    }
 }
 
 /// Between lookups while nothing is found.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// A lookup that takes longer is not waited for.
-const LOOKUP_MAX: Duration = Duration::from_secs(4);
 /// Between a renewal that failed and the next.
 const RETRY: Duration = Duration::from_millis(500);
 /// Renewals that may fail in a row: with 5 s between renewals and 2 s of patience for each, a loss
 /// is noticed within 10 s.
 const MISSES_MAX: u32 = 2;
-/// Supernodes dialled to be measured.
-const MEASURED_MAX: usize = 16;

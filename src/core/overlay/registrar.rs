@@ -5,8 +5,8 @@
 //! supernode (see `registrant`). Coordinators of a stream slot in beside [`Registrar::candidates`].
 
 use super::{
-    CONTACTS_MAX, Candidate, Contact, DirRefusal, DirRequest, DirResponse, LookupId, LookupKey,
-    Register, Role, StreamStatus,
+    CONTACTS_MAX, Candidate, Contact, DirRefusal, DirRequest, DirResponse, Load, LookupId,
+    LookupKey, Register, Role, StreamStatus,
     expiring_map::ExpiringMap,
     forwarder::bound,
     local::{Local, Purpose},
@@ -22,22 +22,29 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Registrar {
     members: ExpiringMap<NodeId, ()>,
-    neighbours: ExpiringMap<NodeId, ()>,
+    /// Members of other supernodes that keep this one as their backup.
+    backups: ExpiringMap<NodeId, ()>,
+    /// What each told of itself when it was last met.
+    neighbours: ExpiringMap<NodeId, Option<Load>>,
     statuses: ExpiringMap<(StreamId, NodeId), StreamStatus>,
     lookup: Option<LookupId>,
     lookup_at: Timestamp,
     meet_at: Timestamp,
+    /// It is about to be a supernode no longer: nobody new is taken in.
+    closing: bool,
 }
 
 impl Registrar {
     pub(super) const fn new(now: Timestamp) -> Self {
         Self {
             members: ExpiringMap::new(),
+            backups: ExpiringMap::new(),
             neighbours: ExpiringMap::new(),
             statuses: ExpiringMap::new(),
             lookup: None,
             lookup_at: now,
             meet_at: now,
+            closing: false,
         }
     }
 
@@ -51,29 +58,53 @@ impl Registrar {
     ) -> DirResponse {
         local.nodes.learn(&register.contact, Learnt::FirstHand, local.now);
         local.nodes.set_supernode(from, register.role == Role::Supernode);
-        let lease = local.config.tuning.member_lease;
+        let tuning = &local.config.tuning;
+        let mut lease = tuning.member_lease;
+        let (backup_lease, capacity) = (tuning.backup_lease, local.config.member_capacity);
         let others = self.others(local, from);
+        if self.closing {
+            return match register.role {
+                Role::Member if !self.members.contains(&from) => DirResponse::Full { others },
+                Role::Member | Role::Supernode => {
+                    DirResponse::Refused { reason: DirRefusal::Leaving, retry_ms: 0 }
+                }
+            };
+        }
+        let mut load = None;
         match register.role {
             Role::Supernode => {
                 self.members.remove(&from);
-                self.add_neighbour(local, from);
+                self.backups.remove(&from);
+                self.add_neighbour(local, from, register.load);
+                load = Some(self.load(local));
+            }
+            Role::Member if register.standby => {
+                if !self.backups.contains(&from) && self.backups.len() >= capacity {
+                    return DirResponse::Full { others };
+                }
+                lease = backup_lease;
+                self.members.remove(&from);
+                self.neighbours.remove(&from);
+                self.backups.insert(from, (), local.now + lease);
             }
             Role::Member => {
                 let renews = self.members.contains(&from);
-                if !renews && self.members.len() >= local.config.member_capacity {
+                if !renews && self.members.len() >= capacity {
                     return DirResponse::Full { others };
                 }
+                self.backups.remove(&from);
                 self.neighbours.remove(&from);
                 self.members.insert(from, (), local.now + lease);
             }
         }
         let expires_in_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
-        DirResponse::Accepted { expires_in_ms, others, in_sync: digest == register.digest }
+        DirResponse::Accepted { expires_in_ms, others, in_sync: digest == register.digest, load }
     }
 
     /// A member or neighbour leaves.
     pub(super) fn on_unregister(&mut self, from: NodeId) {
         self.members.remove(&from);
+        self.backups.remove(&from);
         self.neighbours.remove(&from);
         self.drop_statuses(from);
     }
@@ -85,11 +116,16 @@ impl Registrar {
         from: NodeId,
         streams: Vec<StreamStatus>,
     ) -> DirResponse {
-        if !self.members.contains(&from) {
+        let tuning = &local.config.tuning;
+        let lifetime = if self.members.contains(&from) {
+            tuning.status_lifetime
+        } else if self.backups.contains(&from) {
+            tuning.backup_status_lifetime
+        } else {
             return DirResponse::Refused { reason: DirRefusal::NotMember, retry_ms: 0 };
-        }
+        };
         self.drop_statuses(from);
-        let until = local.now + local.config.tuning.status_lifetime;
+        let until = local.now + lifetime;
         for status in streams {
             self.statuses.insert((status.stream, from), status, until);
         }
@@ -163,8 +199,11 @@ impl Registrar {
     }
 
     /// A neighbour answered.
-    pub(super) fn neighbour_met(&mut self, local: &Local, node: NodeId) {
-        self.neighbours.set_deadline(&node, local.now + local.config.tuning.member_lease);
+    pub(super) fn neighbour_met(&mut self, local: &Local, node: NodeId, load: Option<Load>) {
+        if self.neighbours.contains(&node) {
+            let until = local.now + local.config.tuning.member_lease;
+            self.neighbours.insert(node, load, until);
+        }
     }
 
     /// Meets neighbours and looks for new ones, when due.
@@ -173,7 +212,10 @@ impl Registrar {
         while let Some((node, ())) = self.members.pop_due(now) {
             self.drop_statuses(node);
         }
-        while let Some((node, ())) = self.neighbours.pop_due(now) {
+        while let Some((node, ())) = self.backups.pop_due(now) {
+            self.drop_statuses(node);
+        }
+        while let Some((node, _)) = self.neighbours.pop_due(now) {
             local.nodes.failed(node, now);
         }
         while self.statuses.pop_due(now).is_some() {}
@@ -196,12 +238,17 @@ impl Registrar {
 
     pub(super) fn next_deadline(&self) -> Timestamp {
         let at = self.lookup_at.min(self.meet_at);
-        let tables = [self.members.next(), self.neighbours.next(), self.statuses.next()];
-        tables.into_iter().flatten().fold(at, Timestamp::min)
+        let nodes = [self.members.next(), self.backups.next(), self.neighbours.next()];
+        let tables = nodes.into_iter().chain([self.statuses.next()]);
+        tables.flatten().fold(at, Timestamp::min)
     }
 
     pub(super) fn is_member(&self, node: &NodeId) -> bool {
         self.members.contains(node)
+    }
+
+    pub(super) fn is_backup_of(&self, node: &NodeId) -> bool {
+        self.backups.contains(node)
     }
 
     pub(super) fn is_neighbour(&self, node: &NodeId) -> bool {
@@ -212,8 +259,31 @@ impl Registrar {
         self.members.keys().copied()
     }
 
+    /// Members of other supernodes that keep this one as their backup.
+    pub(super) fn backups(&self) -> impl Iterator<Item = NodeId> {
+        self.backups.keys().copied()
+    }
+
     pub(super) fn neighbours(&self) -> impl Iterator<Item = NodeId> {
         self.neighbours.keys().copied()
+    }
+
+    /// What neighbours told of themselves.
+    pub(super) fn loads(&self) -> impl Iterator<Item = (NodeId, Load)> {
+        self.neighbours.iter().filter_map(|(node, load)| Some((*node, (*load)?)))
+    }
+
+    /// How busy this supernode is.
+    pub(super) fn load(&self, local: &Local) -> Load {
+        let members = self.members.len();
+        let places = local.config.member_capacity.saturating_sub(members);
+        let count = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        Load { members: count(members), places: count(places) }
+    }
+
+    /// Nobody new is taken in from here on.
+    pub(super) const fn close(&mut self) {
+        self.closing = true;
     }
 
     /// Members that carry a stream.
@@ -225,7 +295,9 @@ impl Registrar {
     }
 
     fn meet(&self, local: &mut Local, node: NodeId, digest: u64) {
-        let register = Register { contact: local.me.clone(), role: Role::Supernode, digest };
+        let (contact, role) = (local.me.clone(), Role::Supernode);
+        let load = (!self.closing).then(|| self.load(local));
+        let register = Register { contact, role, digest, standby: false, load };
         local.ask_dir(node, DirRequest::Register(register), Purpose::Meet);
     }
 
@@ -242,16 +314,16 @@ impl Registrar {
         let room = local.config.tuning.neighbours_max.saturating_sub(self.neighbours.len());
         let until = local.now + local.config.tuning.member_lease;
         for (.., node) in known.into_iter().take(room) {
-            self.neighbours.insert(node, (), until);
+            self.neighbours.insert(node, None, until);
         }
     }
 
-    fn add_neighbour(&mut self, local: &Local, node: NodeId) {
+    fn add_neighbour(&mut self, local: &Local, node: NodeId, load: Option<Load>) {
         // Those that chose this node are met as well, up to as many again.
         let room = 2 * local.config.tuning.neighbours_max;
         if self.neighbours.contains(&node) || self.neighbours.len() < room {
             let until = local.now + local.config.tuning.member_lease;
-            self.neighbours.insert(node, (), until);
+            self.neighbours.insert(node, load, until);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Telling the supernode what this node carries.
 //!
-//! Owns when a STATUS is sent: on change, at most twice a second, and every five seconds. Does not
-//! own what is carried (see `carriage`).
+//! Owns when a STATUS is sent: on change, at most twice a second, and every five seconds; to the
+//! backup only every half minute. Does not own what is carried (see `carriage`).
 
 use super::{
     DirRequest, STATUS_STREAMS_MAX, StreamStatus,
@@ -17,6 +17,7 @@ pub(super) struct Reporter {
     told_to: Option<NodeId>,
     told_at: Timestamp,
     dirty: bool,
+    backup_told: Option<(NodeId, Timestamp)>,
 }
 
 impl Reporter {
@@ -26,8 +27,23 @@ impl Reporter {
     }
 
     /// Sends a STATUS when due. Without a home nothing is due.
-    pub(super) fn drive(&mut self, local: &mut Local, forwarder: &Forwarder, home: Option<NodeId>) {
+    pub(super) fn drive(
+        &mut self,
+        local: &mut Local,
+        forwarder: &Forwarder,
+        home: Option<NodeId>,
+        backup: Option<NodeId>,
+    ) {
         let Some(home) = home else { return };
+        if let Some(backup) = backup
+            && local.now >= self.backup_due(local, backup)
+        {
+            self.backup_told = Some((backup, local.now));
+            let streams = statuses(local, forwarder);
+            if !streams.is_empty() {
+                local.ask_dir(backup, DirRequest::Status { streams }, Purpose::Status);
+            }
+        }
         if local.now < self.due(local, home) {
             return;
         }
@@ -48,8 +64,22 @@ impl Reporter {
         local.ask_dir(home, DirRequest::Status { streams }, Purpose::Status);
     }
 
-    pub(super) fn next_deadline(&self, local: &Local, home: Option<NodeId>) -> Timestamp {
-        home.map_or(Timestamp::NEVER, |home| self.due(local, home))
+    pub(super) fn next_deadline(
+        &self,
+        local: &Local,
+        home: Option<NodeId>,
+        backup: Option<NodeId>,
+    ) -> Timestamp {
+        let Some(home) = home else { return Timestamp::NEVER };
+        let backup = backup.map_or(Timestamp::NEVER, |backup| self.backup_due(local, backup));
+        self.due(local, home).min(backup)
+    }
+
+    fn backup_due(&self, local: &Local, backup: NodeId) -> Timestamp {
+        match self.backup_told {
+            Some((told, at)) if told == backup => at + local.config.tuning.backup_status_every,
+            Some(_) | None => local.now,
+        }
     }
 
     fn due(&self, local: &Local, home: NodeId) -> Timestamp {

@@ -10,6 +10,7 @@ use super::{
     directory::Applied,
     membership::Learnt,
     rate_limit::{Admission, Lane},
+    registrar::Registrar,
     reporter,
 };
 use crate::ids::{NodeId, StreamId};
@@ -67,8 +68,11 @@ impl Overlay {
             return refuse(DirRefusal::Banned);
         }
         let registrar = self.registrar.as_ref();
-        let known = registrar.is_some_and(|r| r.is_member(&from) || r.is_neighbour(&from))
-            || self.registrant.home() == Some(from);
+        let serves =
+            |r: &Registrar| r.is_member(&from) || r.is_backup_of(&from) || r.is_neighbour(&from);
+        let known = registrar.is_some_and(serves)
+            || self.registrant.home() == Some(from)
+            || self.registrant.backup() == Some(from);
         let lane = match request {
             // A stranger's registration is no guest's request.
             DirRequest::Register(_) | DirRequest::Unregister => Lane::Dir,
@@ -90,8 +94,12 @@ impl Overlay {
         }
         match request {
             DirRequest::Unregister => {
-                self.registrant.dismissed(&mut self.local, from);
+                let digest = self.directory.digest();
+                self.registrant.dismissed(&mut self.local, from, digest);
                 if let Some(registrar) = &mut self.registrar {
+                    if registrar.is_neighbour(&from) {
+                        self.local.nodes.set_supernode(from, false);
+                    }
                     registrar.on_unregister(from);
                 }
                 self.dissemination.forget(&from);

@@ -43,6 +43,7 @@ impl Overlay {
                 let step = self.registrant.failed(&mut self.local, to, digest);
                 self.take_step(step);
             }
+            Purpose::Backup => self.registrant.backup_failed(&self.local, to),
             Purpose::Meet => {
                 if let Some(registrar) = &mut self.registrar {
                     registrar.neighbour_failed(to, false);
@@ -61,8 +62,18 @@ impl Overlay {
                 }
             }
             Purpose::Publish { stream } => self.publisher.unconfirmed(stream, self.local.now),
-            Purpose::Unregister | Purpose::Status | Purpose::Release | Purpose::Revoke => {}
+            // A member that does not answer is not waited for.
+            Purpose::Unregister => self.dismissed(to),
+            Purpose::Status | Purpose::Release | Purpose::Revoke => {}
         }
+    }
+
+    /// A member was told to go elsewhere.
+    fn dismissed(&mut self, member: NodeId) {
+        if let Some(registrar) = &mut self.registrar {
+            registrar.on_unregister(member);
+        }
+        self.dissemination.forget(&member);
     }
 
     /// Asks the directory for candidates: the supernode, or oneself.
@@ -113,6 +124,11 @@ impl Overlay {
                 let step = self.registrant.answered(&mut self.local, to, &response, digest);
                 self.take_step(step);
             }
+            Purpose::Backup => {
+                if self.registrant.backup_answered(&mut self.local, to, &response) {
+                    self.dissemination.fetch(&mut self.local, to);
+                }
+            }
             Purpose::Meet => self.met(to, &response),
             Purpose::Join { stream } => self.on_candidates(to, stream, response),
             Purpose::List => self.on_page(to, response),
@@ -129,19 +145,16 @@ impl Overlay {
                 | DirResponse::Page { .. } => self.publisher.unconfirmed(stream, self.local.now),
             },
             Purpose::Push => self.dissemination.pushed(to),
-            Purpose::Unregister
-            | Purpose::Status
-            | Purpose::Ask { .. }
-            | Purpose::Release
-            | Purpose::Revoke => {}
+            Purpose::Unregister => self.dismissed(to),
+            Purpose::Status | Purpose::Ask { .. } | Purpose::Release | Purpose::Revoke => {}
         }
     }
 
     fn met(&mut self, neighbour: NodeId, response: &DirResponse) {
         let Some(registrar) = &mut self.registrar else { return };
         match response {
-            DirResponse::Accepted { in_sync, others, .. } => {
-                registrar.neighbour_met(&self.local, neighbour);
+            DirResponse::Accepted { in_sync, others, load, .. } => {
+                registrar.neighbour_met(&self.local, neighbour, *load);
                 for contact in others {
                     let learnt = super::membership::Learnt::Hearsay;
                     self.local.nodes.learn(contact, learnt, self.local.now);

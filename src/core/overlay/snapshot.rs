@@ -54,6 +54,8 @@ pub enum RegistrationView {
     Registered {
         /// Which.
         supernode: NodeId,
+        /// Which one stands by in case that one is lost.
+        backup: Option<NodeId>,
     },
     /// Served at a reduced rate.
     Guest {

@@ -7,4 +7,5 @@ mod directory;
 mod failover;
 mod joining;
 mod leases;
+mod supernodes;
 mod tickets;

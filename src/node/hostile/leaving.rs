@@ -25,7 +25,8 @@ async fn a_source_ends_and_leaves_though_supernode_and_child_are_frozen() {
     peer.on_dir(|_, request| {
         Some(match request {
             DirRequest::Register(_) => {
-                DirResponse::Accepted { expires_in_ms: 15_000, others: Vec::new(), in_sync: true }
+                let (expires_in_ms, others) = (15_000, Vec::new());
+                DirResponse::Accepted { expires_in_ms, others, in_sync: true, load: None }
             }
             _ => DirResponse::Done,
         })

@@ -13,7 +13,7 @@ use astral_core::{
         frame::DownFrame,
         init::SignedInit,
     },
-    overlay::{MoveCause, Offence, StreamStatus},
+    overlay::{Change, MoveCause, Offence, StreamStatus},
 };
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout};
@@ -101,7 +101,7 @@ async fn a_tamperer_is_dropped_at_once(
     assert_eq!(parent, Some(chain.viewer.handle.node_id()));
     below.has(20_000).await;
 
-    let limits = Limits { uplink: None, max_copies: Some(3), max_total_copies: None };
+    let limits = Limits { max_copies: Change::Set(3), ..Limits::default() };
     chain.source.handle.set_limits(limits).await.unwrap();
     let bad = chain.peer.node;
     on.store(true, Ordering::Relaxed);
@@ -257,7 +257,7 @@ async fn what_is_replayed_or_reordered_is_played_and_forwarded_once() {
         "told to the overlay: {parents:?}"
     );
     // What the hostile peer holds back at the end comes from the source.
-    let limits = Limits { uplink: None, max_copies: Some(3), max_total_copies: None };
+    let limits = Limits { max_copies: Change::Set(3), ..Limits::default() };
     chain.source.handle.set_limits(limits).await.unwrap();
     drop(served);
     let so_far = seen.size();

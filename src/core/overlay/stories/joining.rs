@@ -15,7 +15,7 @@ fn supernode(net: &mut Testnet, index: u16, capacity: usize, bootstrap: &[NodeId
 
 fn registered_at(net: &Testnet, node: NodeId) -> Option<NodeId> {
     match net.snapshot(node).registration {
-        RegistrationView::Registered { supernode } => Some(supernode),
+        RegistrationView::Registered { supernode, .. } => Some(supernode),
         RegistrationView::Searching
         | RegistrationView::Guest { .. }
         | RegistrationView::Supernode => None,

@@ -1,8 +1,8 @@
 //! Tickets: chains, fan-out, capacity, refusals, third parties.
 
 use super::super::{
-    Ask, AskStripe, Command, Event, Interest, Offence, OverlayConfig, RefuseReason, Request,
-    Response, RoleChoice, TicketEnd, TicketId, TicketRequest, TicketResponse, Verdict,
+    Ask, AskStripe, Change, Command, Event, Interest, Offence, OverlayConfig, RefuseReason,
+    Request, Response, RoleChoice, TicketEnd, TicketId, TicketRequest, TicketResponse, Verdict,
     testnet::{Health, Testnet, config, ms, node, secs},
 };
 use crate::{
@@ -204,8 +204,9 @@ fn without_any_slot_the_viewer_is_told_and_joins_when_one_is_free() {
         audience(52, copies(0), &copies(0), 1, Bitrate::from_mbps(1), 1);
     let told = |e: &Event| matches!(e, Event::NoCapacity { retry_ms, .. } if *retry_ms > 0);
     net.run_until("told", secs(5), |n| n.events_of(viewers[0]).any(told));
-    let max_copies = Some(1);
-    let limits = Command::SetLimits { uplink: None, max_copies, max_total_copies: None };
+    let max_copies = Change::Set(1);
+    let (uplink, max_total_copies) = (Change::Keep, Change::Keep);
+    let limits = Command::SetLimits { uplink, max_copies, max_total_copies };
     net.command(source, limits);
     net.run_until("playing", secs(5), |n| all_play(n, &viewers, stream));
 }
@@ -358,12 +359,34 @@ fn a_lower_limit_takes_effect_while_running() {
     let (mut net, stream, source, viewers) =
         audience(61, copies(4), &copies(4), 4, Bitrate::from_mbps(1), 2);
     net.run_until("playing", secs(10), |n| all_play(n, &viewers, stream));
-    let uplink = Some(Bitrate::from_kbps(1_200));
-    let limits = Command::SetLimits { uplink, max_copies: None, max_total_copies: None };
+    let uplink = Change::Set(Bitrate::from_kbps(1_200));
+    let (max_copies, max_total_copies) = (Change::Keep, Change::Keep);
+    let limits = Command::SetLimits { uplink, max_copies, max_total_copies };
     net.command(source, limits);
     net.run(secs(2));
     assert!(net.sends(source, stream) <= 2);
     net.run_until("playing again", secs(10), |n| all_play(n, &viewers, stream));
+}
+
+#[test]
+fn a_limit_that_is_lifted_is_none_any_more_and_the_others_stay() {
+    let mut limited = copies(0);
+    limited.max_total_copies = Some(7);
+    limited.uplink = Some(Bitrate::from_mbps(3));
+    let (mut net, stream, source, viewers) =
+        audience(63, limited, &copies(0), 2, Bitrate::from_mbps(1), 1);
+    net.run(secs(3));
+    assert!(!all_play(&net, &viewers, stream));
+    let (uplink, max_copies, max_total_copies) = (Change::Keep, Change::Lift, Change::Keep);
+    net.command(source, Command::SetLimits { uplink, max_copies, max_total_copies });
+    net.run_until("playing", secs(10), |n| all_play(n, &viewers, stream));
+    let capacity = net.snapshot(source).capacity;
+    assert_eq!((capacity.max_copies, capacity.max_total_copies), (None, Some(7)));
+    assert_eq!((capacity.usable, capacity.assumed), (Bitrate::from_mbps(3), false));
+    let (uplink, max_copies, max_total_copies) = (Change::Lift, Change::Keep, Change::Lift);
+    net.command(source, Command::SetLimits { uplink, max_copies, max_total_copies });
+    let capacity = net.snapshot(source).capacity;
+    assert_eq!((capacity.max_total_copies, capacity.assumed), (None, true));
 }
 
 #[test]

@@ -268,10 +268,13 @@ impl Subscriber {
 
     /// The parent fell silent: a successor is sought while its ticket is kept.
     fn silent(&mut self, local: &mut Local, forwarder: &mut Forwarder, parent: NodeId) {
+        // Whoever is silent for a lease renews nothing: its ticket is over.
+        let until = local.now + local.config.tuning.lease;
         for stripe in 0..self.k() {
             let seat = &mut self.seats[usize::from(stripe)];
             if seat.parent() == Some(parent) && !seat.replacing {
                 seat.replace(MoveCause::Silent, local.now);
+                seat.live_until = Some(until);
                 self.no_path(local, forwarder, stripe);
             }
         }

@@ -177,8 +177,13 @@ fn a_nearer_supernode_without_room_is_left_alone_for_a_while() {
 }
 
 /// Two supernodes by choice, members at each.
-fn two_by_choice(seed: u64, at_one: u16, at_two: u16) -> (Testnet, NodeId, NodeId, Vec<NodeId>) {
+fn two_by_choice(
+    seed: u64,
+    at_two: u16,
+    places_of_two: usize,
+) -> (Testnet, NodeId, NodeId, Vec<NodeId>) {
     let mut net = Testnet::new(seed);
+    let at_one = 20;
     let full = OverlayConfig { member_capacity: usize::from(at_one), ..config() };
     let one = net.add(1, full, &[]);
     net.run_until("founding", secs(5), |net| net.role(one) == Role::Supernode);
@@ -186,7 +191,8 @@ fn two_by_choice(seed: u64, at_one: u16, at_two: u16) -> (Testnet, NodeId, NodeI
     net.run_until("joining", secs(8), |net| {
         members.iter().all(|member| homes(net, *member).0 == Some(one))
     });
-    let two = net.add(2, config(), &[one]);
+    let two = OverlayConfig { member_capacity: places_of_two, ..config() };
+    let two = net.add(2, two, &[one]);
     net.run_until("stepping up", secs(8), |net| net.role(two) == Role::Supernode);
     members.extend((40..40 + at_two).map(|i| net.add(i, member(), &[one, two])));
     net.run_until("joining", secs(15), |net| {
@@ -198,7 +204,7 @@ fn two_by_choice(seed: u64, at_one: u16, at_two: u16) -> (Testnet, NodeId, NodeI
 #[test]
 fn a_supernode_that_is_not_needed_steps_down_after_its_members_have_gone() {
     // One has 20 places and members; two came when one was full, and has two.
-    let (mut net, one, two, members) = two_by_choice(7, 20, 2);
+    let (mut net, one, two, members) = two_by_choice(7, 2, 100);
     net.run(secs(250));
     assert_eq!(net.role(two), Role::Supernode, "one has no room for its members");
     for member in &members[..14] {
@@ -220,7 +226,7 @@ fn a_supernode_that_is_not_needed_steps_down_after_its_members_have_gone() {
 #[test]
 fn a_supernode_that_lost_its_reachability_or_uplink_steps_down_and_a_brief_loss_is_no_loss() {
     for (seed, reason) in [(8, DemotionReason::Unreachable), (9, DemotionReason::Uplink)] {
-        let (mut net, one, two, members) = two_by_choice(seed, 20, 2);
+        let (mut net, one, two, members) = two_by_choice(seed, 2, 20);
         for member in &members[..14] {
             net.kill(*member);
         }

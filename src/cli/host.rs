@@ -128,7 +128,7 @@ impl Host {
             "api": self.local.api_url(),
             "rtmp": self.local.rtmp_url(),
             "token_file": self.token_file,
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": env!("ASTRAL_VERSION"),
         });
         self.say_ready(&listen, &fields);
         if let (Some(ready), Value::Object(fields)) = (ready.as_object_mut(), fields) {

@@ -1,0 +1,28 @@
+//! Puts the commit into optimised builds, so that a report says what it is about. Development
+//! builds have none: each commit would build them anew.
+
+use std::{env, path::Path, process::Command};
+
+fn main() {
+    // Set where the history is not at hand, as in a container.
+    println!("cargo:rerun-if-env-changed=ASTRAL_COMMIT");
+    println!("cargo:rerun-if-changed=build.rs");
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let commit = env::var("ASTRAL_COMMIT").ok().or_else(|| from_git().filter(|_| is_release));
+    let version = env!("CARGO_PKG_VERSION");
+    let version = match commit.filter(|commit| !commit.is_empty()) {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.to_owned(),
+    };
+    println!("cargo:rustc-env=ASTRAL_VERSION={version}");
+}
+
+fn from_git() -> Option<String> {
+    let log = Path::new(".git/logs/HEAD");
+    if log.exists() {
+        println!("cargo:rerun-if-changed={}", log.display());
+    }
+    let args = ["rev-parse", "--short=9", "HEAD"];
+    let output = Command::new("git").args(args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

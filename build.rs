@@ -1,5 +1,6 @@
-//! Puts the commit into optimised builds, so that a report says what it is about. Development
-//! builds have none: each commit would build them anew.
+//! Puts the commit into optimised builds, so that a report says what it is about, and the built web
+//! app. Development builds have neither: each commit would build them anew, and they read the app
+//! when asked for it.
 
 use std::{env, path::Path, process::Command};
 
@@ -8,6 +9,9 @@ fn main() {
     println!("cargo:rerun-if-env-changed=ASTRAL_COMMIT");
     println!("cargo:rerun-if-changed=build.rs");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    if is_release {
+        watch_app();
+    }
     let commit = env::var("ASTRAL_COMMIT").ok().or_else(|| from_git().filter(|_| is_release));
     let version = env!("CARGO_PKG_VERSION");
     let version = match commit.filter(|commit| !commit.is_empty()) {
@@ -15,6 +19,14 @@ fn main() {
         None => version.to_owned(),
     };
     println!("cargo:rustc-env=ASTRAL_VERSION={version}");
+}
+
+/// The program is built anew when the app is. Without Node there is no app, and the folder is empty.
+fn watch_app() {
+    println!("cargo:rerun-if-changed=web/dist");
+    if let Err(error) = std::fs::create_dir_all("web/dist") {
+        println!("cargo:warning=web/dist can't be made: {error}");
+    }
 }
 
 fn from_git() -> Option<String> {

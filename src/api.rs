@@ -6,21 +6,31 @@
 //! Reading takes a request that names this server and comes from no foreign page; changing
 //! anything, and reading keys, takes the token in the data directory. Errors are RFC 9457 problems.
 
+mod app;
 mod body;
+pub mod changes;
+mod devices;
 pub mod dto;
 pub mod error;
 mod events;
+mod graph;
 mod guard;
 mod handle;
 mod healthz;
+pub mod history;
 pub mod listener;
 pub mod local;
+mod metrics;
 mod node;
+mod observer;
+mod openapi;
 mod peers;
 pub mod port;
 mod publishing;
+pub mod rate;
 mod router;
 mod seed;
+pub mod session;
 mod settings;
 mod shutdown;
 pub mod state;
@@ -32,8 +42,10 @@ pub mod token;
 mod url;
 mod watch;
 
+pub use devices::LookForDevices;
 pub use local::{Local, LocalConfig, LocalError};
-pub use publishing::Source;
+pub use port::Published;
+pub use publishing::{Filler, Source, Wanted};
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,11 @@
 //! Owns parsing, progress and exit codes. Does not own anything a node does.
 
 mod compare;
+mod completions;
+mod ctl;
 mod demo;
 mod devices;
+mod doctor;
 mod host;
 mod output;
 mod play;
@@ -12,6 +15,7 @@ mod publish;
 mod run;
 mod seed;
 mod signals;
+mod sources;
 mod status;
 
 use std::{collections::BTreeSet, process::ExitCode};
@@ -55,6 +59,12 @@ enum Command {
     Seed(seed::SeedArgs),
     /// List cameras, microphones and screens
     Devices(devices::DevicesArgs),
+    /// See and steer a running node
+    Ctl(ctl::CtlArgs),
+    /// Say what is in order on this machine, what is not, and what to do
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the command line of this process to its end.
@@ -68,7 +78,6 @@ pub fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let cli = Cli::parse();
-    raise_file_limit();
     output::log_to_stderr(cli.command.log_format());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -90,13 +99,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A node that serves a thousand players and peers needs as many sockets; the usual soft limit is
-/// 1,024 files. Where it can't be raised, the limits on connections hold all the same.
-fn raise_file_limit() {
-    const FILES_WANTED: u64 = 16_384;
-    let _ = rlimit::increase_nofile_limit(FILES_WANTED);
-}
-
 impl Command {
     async fn execute(self) -> anyhow::Result<()> {
         match self {
@@ -106,12 +108,16 @@ impl Command {
             Self::Play(args) => play::run(*args).await,
             Self::Seed(args) => seed::run(args).await,
             Self::Devices(args) => devices::run(&args),
+            Self::Ctl(args) => tokio::task::spawn_blocking(move || ctl::run(args)).await?,
+            Self::Doctor(args) => doctor::run(*args).await,
+            Self::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
     }
 
     fn node(&self) -> Option<&host::HostArgs> {
         match self {
-            Self::Demo(_) | Self::Devices(_) => None,
+            Self::Demo(_) | Self::Devices(_) | Self::Ctl(_) | Self::Completions(_) => None,
+            Self::Doctor(args) => Some(&args.host),
             Self::Run(args) => Some(&args.host),
             Self::Publish(args) => Some(&args.host),
             Self::Play(args) => Some(&args.host),

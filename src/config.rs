@@ -102,6 +102,18 @@ pub struct NodeArgs {
     /// Local API and HTTP-FLV address; port 0 takes any free port [default: 127.0.0.1:8000]
     #[arg(long, env = "ASTRAL_API", value_name = "ADDR")]
     pub api: Option<SocketAddr>,
+    /// Let other machines use the API, with the token: needed for an --api address that is not of
+    /// this machine alone
+    #[arg(long, env = "ASTRAL_API_REMOTE", num_args = 0..=1, default_missing_value = "true")]
+    pub api_remote: Option<bool>,
+    /// A further host name that the API answers to, such as a proxy's (NAME or NAME:PORT); may be
+    /// given several times
+    #[arg(long, env = "ASTRAL_API_HOST", value_name = "HOST", value_delimiter = ',')]
+    pub api_host: Vec<String>,
+    /// A web site whose pages may use the API, with the token (https://NAME); may be given several
+    /// times
+    #[arg(long, env = "ASTRAL_API_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub api_origin: Vec<String>,
     /// Local RTMP address for encoders; port 0 takes any free port [default: 127.0.0.1:1935]
     #[arg(long, env = "ASTRAL_RTMP", value_name = "ADDR")]
     pub rtmp: Option<SocketAddr>,
@@ -134,6 +146,9 @@ struct FileSettings {
     max_copies: Option<u32>,
     max_total_copies: Option<u32>,
     api: Option<SocketAddr>,
+    api_remote: Option<bool>,
+    api_host: Vec<String>,
+    api_origin: Vec<String>,
     rtmp: Option<SocketAddr>,
     role: Option<Role>,
     members_max: Option<u32>,
@@ -170,6 +185,12 @@ pub struct Settings {
     pub max_total_copies: Option<u32>,
     /// Where the local API listens.
     pub api: LocalAddr,
+    /// Other machines may use the API.
+    pub api_remote: bool,
+    /// Further names that the API answers to.
+    pub api_host: Vec<String>,
+    /// Web sites whose pages may use the API.
+    pub api_origin: Vec<String>,
     /// Where RTMP encoders connect.
     pub rtmp: LocalAddr,
     /// Part in the network.
@@ -205,6 +226,9 @@ impl NodeArgs {
             max_copies: self.max_copies.or(file.max_copies),
             max_total_copies: self.max_total_copies.or(file.max_total_copies),
             api: local(self.api.or(file.api), DEFAULT_API),
+            api_remote: self.api_remote.or(file.api_remote).unwrap_or(false),
+            api_host: list(self.api_host, file.api_host),
+            api_origin: list(self.api_origin, file.api_origin),
             rtmp: local(self.rtmp.or(file.rtmp), DEFAULT_RTMP),
             role: self.role.or(file.role).unwrap_or_default(),
             members_max: self.members_max.or(file.members_max).unwrap_or(100),

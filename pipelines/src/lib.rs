@@ -15,6 +15,7 @@ mod description;
 mod device;
 mod encoder;
 mod error;
+mod inventory;
 mod microphone;
 mod mode;
 mod outlet;
@@ -31,6 +32,7 @@ pub use capture::{Capture, CaptureEvent, CaptureSource, CaptureSpec};
 pub use device::{Device, DeviceKind, devices};
 pub use encoder::Encoder;
 pub use error::{CaptureError, InitError, PlayError};
+pub use inventory::{Missing, Purpose, inventory};
 pub use microphone::Mic;
 pub use play::{PlaySink, PlaySpec, PlayStats, Player, PlayerEvent, PlayerInput};
 

@@ -1,11 +1,11 @@
-//! JSON bodies, bounded and strict.
+//! JSON bodies, queries and preconditions, bounded and strict.
 //!
-//! Owns reading a request's body into a typed value. Does not own the types.
+//! Owns reading a request's body, query and `If-Match` into typed values. Does not own the types.
 
 use axum::{
     body::to_bytes,
-    extract::{FromRequest, Request},
-    http::{StatusCode, header},
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
@@ -13,6 +13,27 @@ use super::error::Problem;
 
 /// Largest request body: a stream with every text at its limit takes a tenth of it.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The query of a request, strict: an unknown word is an error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::try_from_uri(&parts.uri);
+        let query = query.map_err(|error| Problem::invalid(error.body_text()))?;
+        Ok(Self(query.0))
+    }
+}
+
+/// What an `If-Match` header allows: no header, `*` or a list with the current tag.
+pub(super) fn matches(headers: &HeaderMap, etag: &str) -> bool {
+    let given = headers.get_all(header::IF_MATCH).iter();
+    let mut tags = given.filter_map(|tag| tag.to_str().ok()).flat_map(|tag| tag.split(','));
+    !headers.contains_key(header::IF_MATCH) || tags.any(|tag| [etag, "*"].contains(&tag.trim()))
+}
 
 /// A JSON request body.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +50,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let detail = "send the body as application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
         }
-        let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
-            let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
-        })?;
+        let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await;
+        let bytes = bytes.map_err(|_| Problem::too_large())?;
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value)),
             Err(error) if error.is_data() => Err(Problem::invalid(error.to_string())),

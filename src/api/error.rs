@@ -3,13 +3,14 @@
 //! Owns the one mapping of what went wrong to HTTP status codes, and the JSON form. Does not own
 //! the errors themselves.
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 
-use super::port::PortError;
+use super::{body::BODY_BYTES_MAX, dto::ProblemDto, port::PortError};
 use crate::edge::{ports::OpenError, rtmp::KeyError};
 
 /// Why a request failed, as the client reads it.
@@ -18,17 +19,6 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
-    retry_ms: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Wire<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    code: &'static str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     retry_ms: Option<u64>,
 }
 
@@ -59,6 +49,31 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// The body is larger than any that makes sense.
+    #[must_use]
+    pub fn too_large() -> Self {
+        let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    /// Somebody asks too often; the next request may come after `wait`.
+    #[must_use]
+    pub fn too_many_requests(wait: Duration) -> Self {
+        let detail = "too many requests: slow down, and use /events instead of asking again";
+        let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self {
+            retry_ms: Some(retry_ms),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+        }
+    }
+
+    /// The thing was changed since the client read it.
+    #[must_use]
+    pub fn changed() -> Self {
+        let detail = "it was changed since you read it: read it again, then send the new ETag";
+        Self::new(StatusCode::PRECONDITION_FAILED, "changed", detail)
+    }
+
     /// The status that the client gets.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -68,12 +83,12 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let wire = Wire {
+        let wire = ProblemDto {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             code: self.code,
-            detail: &self.detail,
+            detail: self.detail,
             retry_ms: self.retry_ms,
         };
         // Texts and numbers always serialise.

@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     edge::{ports::IngestError, rtmp::KeyError},
-    node::{self, Handle, NodeGone, NodeSnapshot, PublishError, PublishSpec, Publisher},
+    node::{
+        self, DriverCounters, Handle, NodeGone, NodeSnapshot, PublishError, PublishSpec, Publisher,
+    },
 };
 
 impl Local {
@@ -72,13 +74,44 @@ impl From<NodeSnapshot> for NodeState {
                 k: status.stats.k.unwrap_or_default(),
                 rate: status.stats.rate.unwrap_or_default(),
                 bytes: status.bytes,
+                forwarded_bytes: status.stats.forwarded_bytes,
+                delivered_bytes: status.stats.delivered_bytes,
+                chunks: status.stats.received_chunks,
+                idle: status.stats.idle_ms.map(Duration::from_millis),
+                paused: status.stats.paused,
+                join: status.stats.join_ms.map(Duration::from_millis),
+                first_frame: status.stats.first_frame_ms.map(Duration::from_millis),
                 delay: status.stats.delay_ms.map(Duration::from_millis),
                 children: status.children,
             };
             (id, flow)
         });
+        let DriverCounters {
+            forged_gossip,
+            malformed_requests,
+            feeds_dropped,
+            feeds_refused,
+            overflows,
+            idle_closed,
+            ..
+        } = now.driver;
+        let limits = Limits {
+            uplink: now.relay.ceiling,
+            max_copies: now.overlay.capacity.max_copies,
+            max_total_copies: now.overlay.capacity.max_total_copies,
+        };
         Self {
+            limits,
             flows: flows.collect(),
+            relay: now.relay,
+            driver: vec![
+                ("forged_gossip", forged_gossip),
+                ("malformed_requests", malformed_requests),
+                ("feeds_dropped", feeds_dropped),
+                ("feeds_refused", feeds_refused),
+                ("overflows", overflows),
+                ("idle_closed", idle_closed),
+            ],
             overlay: now.overlay,
             uptime: now.uptime,
             sent_bytes: now.sent_bytes,
@@ -148,14 +181,7 @@ impl NodePort for Handle {
     }
 
     fn limits(&self) -> BoxFuture<'_, Result<Limits, PortError>> {
-        Box::pin(async move {
-            let now = self.snapshot().await?;
-            Ok(Limits {
-                uplink: now.relay.ceiling,
-                max_copies: now.overlay.capacity.max_copies,
-                max_total_copies: now.overlay.capacity.max_total_copies,
-            })
-        })
+        Box::pin(async move { Ok(NodePort::state(self).await?.limits) })
     }
 
     fn set_limits(&self, limits: Limits) -> BoxFuture<'_, Result<(), PortError>> {

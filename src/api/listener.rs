@@ -17,11 +17,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use crate::edge::interest::READERS_MAX;
-
-/// HTTP connections at the same time; further ones wait in the system's queue. All players that a
-/// node serves, and room for pages and programs (a page uses about ten).
-pub const CONNECTIONS_MAX: usize = READERS_MAX + 256;
+/// HTTP connections at the same time; further ones wait in the system's queue. A page and its
+/// players use about ten.
+pub const CONNECTIONS_MAX: usize = 256;
 
 /// Accepts while fewer than [`CONNECTIONS_MAX`] connections are open.
 pub(super) struct BoundedListener {

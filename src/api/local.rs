@@ -5,21 +5,25 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use astral_core::ids::StreamId;
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    devices::LookForDevices,
     listener::BoundedListener,
+    observer,
     port::{NodePort, Published},
     publishing::{Publishing, Source},
     router,
-    state::Api,
+    session::NoRandomness,
+    state::{Api, Parts},
     token::{self, TokenError},
 };
 use crate::{
     edge::{
         http_flv,
         interest::{Interests, Pin},
-        local::{BindError, Gate, bind},
+        local::{Access, BindError, Gate, bind},
         ports::Streams,
         rtmp::{IngestKeys, KeyError, RtmpCounters, RtmpLimits, RtmpServer, session::APP},
     },
@@ -32,6 +36,11 @@ pub const API: &str = "api";
 pub const RTMP: &str = "rtmp";
 /// The task that stops streams nobody reads any more.
 const INTERESTS: &str = "interests";
+
+/// The task that hears the node's events.
+const HISTORY: &str = "history";
+/// The task that looks at the node.
+const OBSERVER: &str = "observer";
 
 /// Until every local task has ended.
 const STOP_MAX: Duration = Duration::from_secs(2);
@@ -46,8 +55,11 @@ pub struct LocalConfig {
     pub api: (SocketAddr, bool),
     /// The RTMP address, and whether a taken port may move.
     pub rtmp: (SocketAddr, bool),
-    /// Where the API's token is kept.
+    /// Where the API's token is kept. Beside it, with the extension `url`, stands where the API is
+    /// while the node runs.
     pub token_file: PathBuf,
+    /// Who besides this machine may use the API.
+    pub access: Access,
 }
 
 /// Why the local servers did not start, or ended by themselves.
@@ -63,6 +75,15 @@ pub enum LocalError {
     /// There is no token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Other machines could reach the API, and nobody said that they may.
+    #[error(
+        "the API would listen on {addr}, where other machines reach it: add --api-remote if they \
+         shall, with the token; or use 127.0.0.1"
+    )]
+    Exposed {
+        /// The address.
+        addr: SocketAddr,
+    },
     /// A server's task died.
     #[error(transparent)]
     Task(#[from] NodeError),
@@ -74,6 +95,7 @@ pub struct Local {
     tasks: Tasks,
     panic_point: PanicPoint,
     rtmp_counters: Arc<RtmpCounters>,
+    url_file: PathBuf,
 }
 
 impl std::fmt::Debug for Local {
@@ -94,23 +116,42 @@ impl Local {
         config: LocalConfig,
         panic_point: PanicPoint,
     ) -> Result<Self, LocalError> {
+        let api_ip = config.api.0.ip();
+        if !api_ip.is_loopback() && !config.access.remote {
+            return Err(LocalError::Exposed { addr: config.api.0 });
+        }
         let token = token::load_or_create(&config.token_file)?;
         let listener = bind(config.api.0, config.api.1).await?;
         let rtmp = bind(config.rtmp.0, config.rtmp.1).await?;
         let (api_addr, rtmp_addr) = (listener.local_addr()?, rtmp.local_addr()?);
         let tasks = Tasks::new(None);
         let keys = IngestKeys::default();
-        let gate = Gate::new(api_addr, &token);
+        let gate = Gate::with_access(api_addr, token.as_str(), config.access);
         let interests = Interests::new(streams);
         let rtmp_url = format!("rtmp://{}/{APP}", reachable(rtmp_addr));
         let publishing = Publishing::new(keys.clone(), tasks.clone(), rtmp_url);
         let api_url = format!("http://{}", reachable(api_addr));
         let server = RtmpServer::new(rtmp, keys, RtmpLimits::default()).playing(interests.clone());
         let stopping = tasks.child_token();
-        let api = Api::new(node, interests.clone(), gate, publishing, api_url, stopping);
-        let local = Self { api, tasks, panic_point, rtmp_counters: server.counters() };
+        let url_file = config.token_file.with_extension("url");
+        std::fs::write(&url_file, format!("{api_url}\n"))?;
+        let parts = Parts {
+            node,
+            interests: interests.clone(),
+            gate,
+            publishing,
+            api_url,
+            token,
+            instance: instance()?,
+            stopping,
+        };
+        let api = Api::new(parts);
+        let rtmp_counters = server.counters();
+        let local = Self { api, tasks, panic_point, rtmp_counters, url_file };
         local.spawn(RTMP, server.run());
         local.spawn(INTERESTS, async move { interests.run().await });
+        local.spawn(HISTORY, hear(local.api.clone()));
+        local.spawn(OBSERVER, observer::run(local.api.clone()));
         local.spawn_http(BoundedListener::new(listener));
         Ok(local)
     }
@@ -147,6 +188,19 @@ impl Local {
     #[must_use]
     pub fn api_url(&self) -> String {
         self.api.api_url.clone()
+    }
+
+    /// A new link that opens the web app in a browser, once.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn web_link(&self) -> Result<String, NoRandomness> {
+        self.api.web_link()
+    }
+
+    /// Lets `GET /devices` look for devices with `look`.
+    pub fn offer_devices(&self, look: LookForDevices) {
+        self.api.devices.offer(look);
     }
 
     /// Where encoders connect, without a key, such as `rtmp://127.0.0.1:1935/astral`.
@@ -188,6 +242,11 @@ impl Local {
         self.api.interests.pin(id)
     }
 
+    #[cfg(test)]
+    pub(super) fn changes(&self) -> &super::changes::Changes {
+        &self.api.changes
+    }
+
     /// Resolves when the API was asked to shut the node down. Cancel safe.
     pub async fn shutdown_requested(&self) {
         self.api.shutdown.cancelled().await;
@@ -208,6 +267,8 @@ impl Local {
         if tokio::time::timeout(STOP_MAX, self.tasks.wait()).await.is_err() {
             tracing::warn!("some local connections did not end within {STOP_MAX:?}");
         }
+        // A leftover points to a port where nobody listens, which is noticed there.
+        let _ = std::fs::remove_file(&self.url_file);
     }
 
     /// A token that ends with the servers.
@@ -215,6 +276,24 @@ impl Local {
     pub fn stopping(&self) -> CancellationToken {
         self.tasks.child_token()
     }
+}
+
+/// Draws the name of this run of the node.
+fn instance() -> Result<String, TokenError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|_| TokenError::NoRandomness)?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}
+
+/// Counts and tells events for as long as the node lives.
+async fn hear(api: Api) {
+    let mut events = api.node.events();
+    while let Some(event) = events.next().await {
+        api.history.hear(&event);
+        api.changes.event(&event);
+    }
+    // The node is ending, and says itself why.
+    std::future::pending::<()>().await;
 }
 
 /// The address that programs on this machine use for a listener: one on all addresses is reached

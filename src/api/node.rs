@@ -6,25 +6,34 @@ use axum::{Json, extract::State};
 use super::{
     dto::{NodeDto, TrafficDto, UplinkDto},
     error::Problem,
+    port::NodeState,
     state::Api,
 };
 
+/// Role, reachability, uplink, counters, and what it publishes, watches and seeds.
+#[utoipa::path(get, path = "/node", tag = "node", responses(
+    (status = 200, description = "This node", body = NodeDto),
+))]
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<NodeDto>, Problem> {
-    let state = api.node.state().await?;
-    let overlay = state.overlay;
+    Ok(Json(of(&api, &api.node.state().await?)))
+}
+
+/// The node of a state.
+pub(super) fn of(api: &Api, state: &NodeState) -> NodeDto {
+    let overlay = &state.overlay;
     let watches = |kind: Interest| -> Vec<StreamId> {
         let of_kind = overlay.watches.iter().filter(|watch| watch.kind == kind);
         of_kind.map(|watch| watch.stream).collect()
     };
-    Ok(Json(NodeDto {
+    NodeDto {
         peer_id: api.node.peer_id(),
         node_id: overlay.me.node,
         version: env!("CARGO_PKG_VERSION"),
         listen: api.node.listen_addrs(),
         api: api.api_url.clone(),
         rtmp: api.publishing.rtmp_url().to_owned(),
-        role: overlay.role,
-        registration: overlay.registration,
+        role: overlay.role.into(),
+        registration: overlay.registration.into(),
         reachable: overlay.reachable,
         members: overlay.members.len(),
         connected: overlay.nodes.iter().filter(|node| node.linked).count(),
@@ -39,9 +48,10 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<NodeDto>, Proble
             sent_media_bytes: state.sent_media_bytes,
             received_bytes: state.received_bytes,
         },
-        counters: overlay.counters,
+        counters: overlay.counters.into(),
         watching: watches(Interest::Play),
         seeding: watches(Interest::Seed),
-        publishing: overlay.publishing,
-    }))
+        publishing: overlay.publishing.clone(),
+        sources: api.publishing.offered(),
+    }
 }

@@ -7,13 +7,30 @@ use axum::{
     http::StatusCode,
 };
 
-use super::{dto::PeersDto, error::Problem, state::Api};
+use super::{
+    body::Query,
+    dto::{Page, PeersDto},
+    error::Problem,
+    state::Api,
+};
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<PeersDto>, Problem> {
-    Ok(Json(PeersDto::new(&api.node.state().await?.overlay)))
+/// Known nodes, connected or not.
+#[utoipa::path(get, path = "/peers", tag = "network", params(Page), responses(
+    (status = 200, description = "One page of them", body = PeersDto),
+))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Json<PeersDto>, Problem> {
+    Ok(Json(PeersDto::new(&api.node.state().await?.overlay, &page)))
 }
 
 /// Closes the connection and forgets the addresses; the node may come back by itself.
+#[utoipa::path(delete, path = "/peers/{id}", tag = "network", security(("token" = [])),
+    params(("id" = String, Path, description = "The node's id, 64 digits")), responses(
+    (status = 204, description = "It is forgotten"),
+    (status = 404, description = "It was not known"),
+))]
 pub(super) async fn forget(
     State(api): State<Api>,
     Path(id): Path<String>,

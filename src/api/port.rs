@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use astral_core::{
     ids::{NodeId, StreamId, StreamName, StripeSet},
+    media::relay::RelaySnapshot,
     overlay::{Snapshot, TicketId},
     units::Bitrate,
 };
@@ -30,6 +31,12 @@ pub struct NodeState {
     pub received_bytes: u64,
     /// What flows, per stream published, watched or seeded here.
     pub flows: BTreeMap<StreamId, Flow>,
+    /// The limits that hold.
+    pub limits: Limits,
+    /// The relay's picture.
+    pub relay: RelaySnapshot,
+    /// What the node's driver counted since the start, by name.
+    pub driver: Vec<(&'static str, u64)>,
 }
 
 /// What flows in one stream.
@@ -41,6 +48,20 @@ pub struct Flow {
     pub rate: Bitrate,
     /// Payload bytes cut here, or received and verified.
     pub bytes: u64,
+    /// Payload bytes sent to children.
+    pub forwarded_bytes: u64,
+    /// Payload bytes handed to readers on this machine.
+    pub delivered_bytes: u64,
+    /// Chunks received and verified.
+    pub chunks: u64,
+    /// Since the last chunk.
+    pub idle: Option<Duration>,
+    /// The source paused.
+    pub paused: bool,
+    /// From joining to the first verified chunk.
+    pub join: Option<Duration>,
+    /// From joining to the first bytes for a reader here.
+    pub first_frame: Option<Duration>,
     /// Age of the newest chunk: how far behind the source this node is.
     pub delay: Option<Duration>,
     /// Which stripes go to which child.

@@ -19,6 +19,10 @@ use crate::{
     node::Tasks,
 };
 
+/// The source that every node offers: an encoder of the user's.
+pub(super) const FROM_ENCODER: &str = "rtmp";
+/// Streams published through the API at the same time; each captures and encodes.
+pub const OWN_MAX: usize = 32;
 /// Until an ended stream has told everybody.
 const END_MAX: Duration = Duration::from_secs(5);
 /// The task that fills one stream from its encoder.
@@ -26,11 +30,36 @@ const INGEST: &str = "rtmp-ingest";
 /// The task that fills one stream from another source.
 const SOURCE: &str = "source";
 
+/// What is to be captured; what is absent is the source's choice.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// The camera.
+    pub device: Option<String>,
+    /// The microphone, `default` or `none`.
+    pub mic: Option<String>,
+    /// Picture width in pixels.
+    pub width: Option<u16>,
+    /// Picture height in pixels.
+    pub height: Option<u16>,
+    /// Frames a second.
+    pub fps: Option<u8>,
+    /// Video bit rate, in bits per second.
+    pub bitrate_bps: Option<u32>,
+}
+
+/// Fills a stream until the token is cancelled or the source is over, then ends the stream.
+pub type Filler = Box<
+    dyn FnOnce(Box<dyn Published>, CancellationToken) -> BoxFuture<'static, ()> + Send + 'static,
+>;
+
 /// Fills streams with media from somewhere else than an encoder, such as the test picture. The
 /// program that has such a source offers it; the API knows it by name only.
 pub trait Source: Send + Sync + 'static {
-    /// Fills `stream` until `stop` is cancelled or the source is over, then ends the stream.
-    fn run(&self, stream: Box<dyn Published>, stop: CancellationToken) -> BoxFuture<'static, ()>;
+    /// Opens the source, before anything is published: a camera that is missing announces nothing.
+    ///
+    /// # Errors
+    /// Why it can't be opened, in words for the user.
+    fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Filler, String>>;
 }
 
 /// A stream published here, for lists.
@@ -77,9 +106,13 @@ impl Publishing {
         self.sources().get(name).cloned()
     }
 
-    /// Names of the offered sources.
+    /// What `POST /streams` takes as `source`: an encoder always, and the offered sources.
     pub(super) fn offered(&self) -> Vec<String> {
-        self.sources().keys().cloned().collect()
+        let sources = self.sources();
+        std::iter::once(FROM_ENCODER)
+            .chain(sources.keys().map(String::as_str))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Opens a key for `stream` and fills it from whatever encoder comes with it; the URL for the
@@ -114,11 +147,16 @@ impl Publishing {
         Ok(url)
     }
 
-    /// Fills `stream` from `source`.
-    pub(super) fn take_source(&self, name: &str, stream: Box<dyn Published>, source: &dyn Source) {
+    /// Fills `stream` from an opened source.
+    pub(super) fn take_source(&self, name: &str, stream: Box<dyn Published>, filler: Filler) {
         let id = stream.id();
         let stop = self.enter(name, &*stream, None);
-        self.spawn(SOURCE, id, source.run(stream, stop));
+        self.spawn(SOURCE, id, filler(stream, stop));
+    }
+
+    /// Whether another stream may be published through the API.
+    pub(super) fn has_room(&self) -> bool {
+        self.table().len() < OWN_MAX
     }
 
     /// Ends a stream published here and waits until everybody was told; false when there is none.

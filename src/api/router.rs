@@ -11,7 +11,12 @@ use axum::{
 };
 
 use super::{
-    error::Problem, events, guard, healthz, node, peers, seed, settings, shutdown, state::Api,
+    app, devices,
+    error::Problem,
+    events, graph,
+    guard::{self, Guard},
+    healthz, metrics, node, openapi, peers, seed, session, settings, shutdown,
+    state::Api,
     stats, stream, streams, tickets, url, watch,
 };
 use crate::edge::http_flv;
@@ -21,6 +26,10 @@ pub(super) fn router(api: Api) -> Router {
     let v1 = Router::new()
         .route("/node", get(node::show))
         .route("/node/shutdown", post(shutdown::shutdown))
+        .route("/session", get(session::check).post(session::open))
+        .route("/links", post(session::create))
+        .route("/devices", get(devices::list))
+        .route("/graph", get(graph::show))
         .route("/peers", get(peers::list))
         .route("/peers/{id}", delete(peers::forget))
         .route("/streams", get(streams::list).post(streams::create))
@@ -32,15 +41,19 @@ pub(super) fn router(api: Api) -> Router {
         .route("/tickets", get(tickets::list))
         .route("/tickets/{id}", delete(tickets::revoke))
         .route("/settings", get(settings::show).patch(settings::change))
-        .route("/events", get(events::follow));
+        .route("/events", get(events::follow))
+        .route("/openapi.json", get(openapi::show))
+        .fallback(unknown);
+    let guard = Guard { gate: api.gate.clone(), rates: api.rates.clone() };
     Router::new()
         .route("/healthz", get(healthz::show))
+        .route("/metrics", get(metrics::show))
         .nest("/api/v1", v1)
+        .fallback(app::serve)
         .with_state(api.clone())
-        .merge(http_flv::router(api.interests.clone(), api.gate.clone()))
-        .fallback(unknown)
+        .merge(http_flv::router(api.interests.clone(), api.gate))
         .method_not_allowed_fallback(not_allowed)
-        .layer(middleware::from_fn_with_state(api.gate, guard::check))
+        .layer(middleware::from_fn_with_state(guard, guard::check))
 }
 
 async fn unknown(request: Request) -> Problem {

@@ -12,6 +12,11 @@ use super::{
     state::{Api, stream_id},
 };
 
+/// Forwards a stream without playing it.
+#[utoipa::path(post, path = "/streams/{id}/seed", tag = "streams", security(("token" = [])),
+    params(("id" = String, Path, description = "The stream's id, or its link with `/` written as `%2F`")), responses(
+    (status = 200, description = "It is seeded", body = UrlDto),
+))]
 pub(super) async fn start(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -22,7 +27,12 @@ pub(super) async fn start(
     Ok(Json(api.urls(id)))
 }
 
-/// Players that are still reading keep the stream.
+/// Stops seeding. Players that are still reading keep the stream.
+#[utoipa::path(delete, path = "/streams/{id}/seed", tag = "streams", security(("token" = [])),
+    params(("id" = String, Path, description = "The stream's id, or its link with `/` written as `%2F`")), responses(
+    (status = 204, description = "It is not seeded any more"),
+    (status = 404, description = "It was not seeded through the API"),
+))]
 pub(super) async fn stop(
     State(api): State<Api>,
     Path(id): Path<String>,

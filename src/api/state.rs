@@ -13,10 +13,18 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    changes::Changes,
+    devices::Devices,
     dto::{StreamDto, StreamRole, UrlDto},
     error::Problem,
+    events::EventCounters,
+    history::History,
+    observer::Pulse,
     port::{NodePort, NodeState},
     publishing::Publishing,
+    rate::Rates,
+    session::{Links, NoRandomness},
+    token::Token,
 };
 use crate::{
     edge::{
@@ -28,7 +36,7 @@ use crate::{
 };
 
 /// Readers of `GET /events` at the same time.
-pub const EVENT_READERS_MAX: usize = 16;
+pub const EVENT_READERS_MAX: usize = 128;
 
 /// Handed to every handler; clones share everything.
 #[derive(Clone)]
@@ -41,18 +49,35 @@ pub(super) struct Api {
     pub(super) shutdown: CancellationToken,
     pub(super) stopping: CancellationToken,
     pub(super) event_readers: Arc<Semaphore>,
+    pub(super) event_counters: Arc<EventCounters>,
+    pub(super) changes: Changes,
+    pub(super) pulse: Pulse,
+    pub(super) token: Token,
+    pub(super) links: Links,
+    pub(super) rates: Rates,
+    pub(super) history: History,
+    pub(super) devices: Devices,
+    /// Counts changes of the settings; held while they are compared and changed.
+    pub(super) settings_revision: Arc<tokio::sync::Mutex<u64>>,
     seeds: Arc<Mutex<BTreeMap<StreamId, Pin>>>,
 }
 
+/// What the API is made of.
+pub(super) struct Parts {
+    pub(super) node: Arc<dyn NodePort>,
+    pub(super) interests: Interests,
+    pub(super) gate: Gate,
+    pub(super) publishing: Publishing,
+    pub(super) api_url: String,
+    pub(super) token: Token,
+    /// Tells this run of the node from others.
+    pub(super) instance: String,
+    pub(super) stopping: CancellationToken,
+}
+
 impl Api {
-    pub(super) fn new(
-        node: Arc<dyn NodePort>,
-        interests: Interests,
-        gate: Gate,
-        publishing: Publishing,
-        api_url: String,
-        stopping: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { node, interests, gate, publishing, api_url, token, instance, stopping } = parts;
         Self {
             node,
             interests,
@@ -60,10 +85,24 @@ impl Api {
             publishing,
             api_url,
             stopping,
+            token,
             shutdown: CancellationToken::new(),
             event_readers: Arc::new(Semaphore::new(EVENT_READERS_MAX)),
+            event_counters: Arc::default(),
+            changes: Changes::new(instance),
+            pulse: Pulse::default(),
+            links: Links::default(),
+            rates: Rates::default(),
+            history: History::default(),
+            devices: Devices::default(),
+            settings_revision: Arc::default(),
             seeds: Arc::default(),
         }
+    }
+
+    /// A new link that opens the web app once.
+    pub(super) fn web_link(&self) -> Result<String, NoRandomness> {
+        Ok(format!("{}/#code={}", self.api_url, self.links.create()?))
     }
 
     /// Remembers that `id` is seeded, so that players who leave never stop it.
@@ -113,10 +152,15 @@ impl Api {
                 StreamDto::unannounced(own.id, StreamRole::Publishing, self.http_flv(own.id))
             });
             stream.link = Some(own.link);
+            stream.own = true;
             if !stream.announced {
                 stream.name = Some(own.name.clone());
                 stream.title = own.name;
             }
+        }
+        for (id, stream) in &mut streams {
+            stream.own |= stream.role == StreamRole::Publishing;
+            stream.paused = state.flows.get(id).is_some_and(|flow| flow.paused);
         }
         streams.into_values().collect()
     }

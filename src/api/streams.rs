@@ -9,22 +9,36 @@ use axum::{
 };
 
 use super::{
-    body::Body,
-    dto::{NewStream, StreamsDto},
+    body::{Body, Query},
+    dto::{NewStream, Page, StreamsDto, UrlDto, paginate},
     error::Problem,
     port::PublishRequest,
+    publishing::{FROM_ENCODER, OWN_MAX, Wanted},
     state::Api,
 };
 
-/// The source that every node offers: an encoder of the user's.
-const FROM_ENCODER: &str = "rtmp";
-
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<StreamsDto>, Problem> {
+/// Streams of the directory, and those of this node.
+#[utoipa::path(get, path = "/streams", tag = "streams", params(Page), responses(
+    (status = 200, description = "One page of them", body = StreamsDto),
+))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Json<StreamsDto>, Problem> {
     let state = api.node.state().await?;
-    Ok(Json(StreamsDto { streams: api.streams(&state) }))
+    let query = page.q.as_deref().unwrap_or_default();
+    let streams = api.streams(&state).into_iter().filter(|stream| stream.has_words(query));
+    let (streams, next) = paginate(streams, &page, |stream| stream.id.to_string());
+    Ok(Json(StreamsDto { streams, next }))
 }
 
 /// Begins to publish; for `"source": "rtmp"` the answer has the URL for the encoder.
+#[utoipa::path(post, path = "/streams", tag = "streams", security(("token" = [])),
+    request_body = NewStream, responses(
+    (status = 201, description = "It is published", body = UrlDto),
+    (status = 409, description = "A stream of this name is published already"),
+    (status = 422, description = "A field that can't be"),
+))]
 pub(super) async fn create(
     State(api): State<Api>,
     Body(new): Body<NewStream>,
@@ -33,9 +47,25 @@ pub(super) async fn create(
     let source = match new.source.as_str() {
         FROM_ENCODER => None,
         other => Some(api.publishing.source(other).ok_or_else(|| {
-            let offered = [vec![FROM_ENCODER.to_owned()], api.publishing.offered()].concat();
-            Problem::invalid(format!("this node has no such source: {}", offered.join(", ")))
+            let offered = api.publishing.offered().join(", ");
+            Problem::invalid(format!("this node has no such source; it has {offered}"))
         })?),
+    };
+    if !api.publishing.has_room() {
+        let detail = format!("{OWN_MAX} streams are published here already: end one first");
+        return Err(Problem::new(StatusCode::CONFLICT, "too_many", detail));
+    }
+    let wanted = Wanted {
+        device: new.device,
+        mic: new.mic,
+        width: new.width,
+        height: new.height,
+        fps: new.fps,
+        bitrate_bps: new.bitrate_bps,
+    };
+    let filler = match source {
+        None => None,
+        Some(source) => Some(source.open(wanted).await.map_err(Problem::invalid)?),
     };
     let request = PublishRequest {
         title: new.title.unwrap_or_else(|| name.to_string()),
@@ -46,8 +76,8 @@ pub(super) async fn create(
     };
     let stream = api.node.publish(request).await?;
     let id = stream.id();
-    match source {
-        Some(source) => api.publishing.take_source(name.as_str(), stream, &*source),
+    match filler {
+        Some(filler) => api.publishing.take_source(name.as_str(), stream, filler),
         None => {
             api.publishing.take_encoder(name.as_str(), stream)?;
         }

@@ -1,5 +1,9 @@
 //! The API over a real socket, on a node made up here.
 
+mod access;
+mod events;
+mod views;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -12,7 +16,7 @@ use std::{
 
 use astral_core::{
     ids::{NodeId, StreamId, StreamName},
-    media::flv::Tag,
+    media::{flv::Tag, relay::RelaySnapshot},
     overlay::{
         Addr, CapacityView, Contact, Counters, Interest, NodeView, RegistrationView, Role,
         Snapshot, StreamView, StripeView, TicketId, TicketView, WatchView,
@@ -27,16 +31,16 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     body::BODY_BYTES_MAX,
     local::{Local, LocalConfig, LocalError},
     port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published},
-    publishing::Source,
+    publishing::{Filler, Source, Wanted},
 };
 use crate::edge::{
     fake::FakeStreams,
+    local::Access,
     ports::{Ingest, IngestError},
 };
 
@@ -164,7 +168,8 @@ impl NodePort for FakeNode {
 
     fn state(&self) -> BoxFuture<'_, Result<NodeState, PortError>> {
         let children = [(PEER, astral_core::ids::StripeSet(0b10))].into();
-        let flow = Flow { k: 2, rate: Bitrate::from_kbps(800), bytes: 77, delay: None, children };
+        let rate = Bitrate::from_kbps(800);
+        let flow = Flow { k: 2, rate, bytes: 77, children, ..Flow::default() };
         Box::pin(async move {
             Ok(NodeState {
                 overlay: overlay(),
@@ -173,6 +178,9 @@ impl NodePort for FakeNode {
                 sent_media_bytes: 90,
                 received_bytes: 200,
                 flows: [(WATCHED, flow)].into(),
+                limits: *self.limits.lock().unwrap(),
+                relay: RelaySnapshot::default(),
+                driver: vec![("overflows", 3)],
             })
         })
     }
@@ -257,11 +265,16 @@ fn config() -> LocalConfig {
         api: (any, false),
         rtmp: (any, false),
         token_file: std::env::temp_dir().join(name),
+        access: Access::default(),
     }
 }
 
 async fn server() -> Server {
-    let (config, done) = (config(), Arc::new(Mutex::new(Vec::new())));
+    server_with(config()).await
+}
+
+async fn server_with(config: LocalConfig) -> Server {
+    let done = Arc::new(Mutex::new(Vec::new()));
     let node = FakeNode { done: done.clone(), limits: Mutex::default() };
     let streams = Arc::new(FakeStreams::default());
     let token_file = config.token_file.clone();
@@ -328,6 +341,7 @@ fn changes() -> Vec<(&'static str, String, Value)> {
         ("DELETE", format!("/api/v1/streams/{LISTED}/seed"), Value::Null),
         ("DELETE", format!("/api/v1/tickets/{}", u64::MAX - 1), Value::Null),
         ("PATCH", "/api/v1/settings".into(), json!({"max_copies": 1})),
+        ("POST", "/api/v1/links".into(), Value::Null),
     ]
 }
 
@@ -433,7 +447,7 @@ async fn commands_reach_the_node() {
     let settings = server.ask("PATCH", "/api/v1/settings", Some(patch)).await.json();
     assert_eq!(
         settings,
-        json!({"uplink_bps": 6_000_000, "max_copies": 1, "max_total_copies": null})
+        json!({"revision": 1, "uplink_bps": 6_000_000, "max_copies": 1, "max_total_copies": null})
     );
     let short = LISTED.short();
     let wanted = [
@@ -474,11 +488,19 @@ async fn a_stream_for_an_encoder_lives_from_its_post_to_its_delete() {
 struct Counting(AtomicU32);
 
 impl Source for Counting {
-    fn run(&self, stream: Box<dyn Published>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Filler, String>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            stop.cancelled().await;
-            stream.end().await;
+            if wanted.device.is_some() {
+                return Err("no such camera".to_owned());
+            }
+            let filler: Filler = Box::new(|stream, stop| {
+                Box::pin(async move {
+                    stop.cancelled().await;
+                    stream.end().await;
+                })
+            });
+            Ok(filler)
         })
     }
 }
@@ -494,6 +516,10 @@ async fn a_source_that_the_program_offers_can_be_published() {
     let made = server.ask("POST", "/api/v1/streams", Some(new)).await;
     assert_eq!((made.status, made.json()["publish_url"].clone()), (201, Value::Null));
     assert_eq!(source.0.load(Ordering::Relaxed), 1);
+    let absent = json!({"name": "other", "source": "test", "device": "/dev/video9"});
+    let refused = server.ask("POST", "/api/v1/streams", Some(absent)).await;
+    assert_eq!((refused.status, refused.json()["detail"].clone()), (422, json!("no such camera")));
+    assert!(!server.done().iter().any(|done| done.contains("other")), "nothing was announced");
     timeout(SOON, server.local.stop()).await.unwrap();
     assert_eq!(server.done().last().map(String::as_str), Some("ended"));
 }
@@ -529,7 +555,7 @@ async fn bodies_are_bounded_typed_and_json() {
 async fn wrong_paths_and_methods_are_problems_too() {
     let server = server().await;
     for (method, path, status) in [
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("GET", "/api/v1/nothing", 404),
         ("GET", "/api/v1/streams/xyz", 404),
         ("GET", "/api/v1/streams/astral:broken", 422),

@@ -7,13 +7,30 @@ use axum::{
     http::StatusCode,
 };
 
-use super::{dto::TicketsDto, error::Problem, state::Api};
+use super::{
+    body::Query,
+    dto::{Page, TicketsDto},
+    error::Problem,
+    state::Api,
+};
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<TicketsDto>, Problem> {
-    Ok(Json(TicketsDto::new(&api.node.state().await?.overlay)))
+/// Tickets given to children and held from parents.
+#[utoipa::path(get, path = "/tickets", tag = "network", params(Page), responses(
+    (status = 200, description = "One page of them", body = TicketsDto),
+))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Json<TicketsDto>, Problem> {
+    Ok(Json(TicketsDto::new(&api.node.state().await?.overlay, &page)))
 }
 
 /// Revokes a ticket that this node gave: its bytes stop, and the child looks elsewhere.
+#[utoipa::path(delete, path = "/tickets/{id}", tag = "network", security(("token" = [])),
+    params(("id" = String, Path, description = "The ticket's `id`")), responses(
+    (status = 204, description = "It is over"),
+    (status = 404, description = "This node gave no such ticket"),
+))]
 pub(super) async fn revoke(
     State(api): State<Api>,
     Path(id): Path<String>,

@@ -12,6 +12,13 @@ use super::{
     state::{Api, stream_id},
 };
 
+/// Joins a stream, so that players on this machine start at once.
+#[utoipa::path(post, path = "/streams/{id}/watch", tag = "streams", security(("token" = [])),
+    params(("id" = String, Path, description = "The stream's id, or its link with `/` written as `%2F`")), responses(
+    (status = 200, description = "Where to play it", body = UrlDto),
+    (status = 404, description = "Nobody announces it"),
+    (status = 503, description = "Nobody can serve it at the moment"),
+))]
 pub(super) async fn start(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -21,7 +28,12 @@ pub(super) async fn start(
     Ok(Json(api.urls(id)))
 }
 
-/// Players that are still reading keep the stream.
+/// Leaves a stream. Players that are still reading keep it.
+#[utoipa::path(delete, path = "/streams/{id}/watch", tag = "streams", security(("token" = [])),
+    params(("id" = String, Path, description = "The stream's id, or its link with `/` written as `%2F`")), responses(
+    (status = 204, description = "It is left"),
+    (status = 404, description = "It was not watched through the API"),
+))]
 pub(super) async fn stop(
     State(api): State<Api>,
     Path(id): Path<String>,

@@ -4,6 +4,8 @@ use astral_pipelines::{Device, DeviceKind};
 use clap::Args;
 use serde_json::json;
 
+use crate::api::dto::DeviceDto;
+
 /// Flags of `astral devices`.
 #[derive(Args, Debug)]
 pub struct DevicesArgs {
@@ -37,6 +39,21 @@ pub fn run(args: &DevicesArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same devices, as the API lists them.
+///
+/// # Errors
+/// When GStreamer can't start, in words.
+pub fn for_api() -> Result<Vec<DeviceDto>, String> {
+    let devices = astral_pipelines::devices().map_err(|error| error.to_string())?;
+    let device = |device: Device| DeviceDto {
+        kind: kind(&device).to_owned(),
+        id: device.id,
+        name: device.name,
+        modes: device.modes.iter().map(ToString::to_string).collect(),
+    };
+    Ok(devices.into_iter().map(device).collect())
 }
 
 fn kind(device: &Device) -> &'static str {

@@ -17,11 +17,12 @@ use tokio::{io::AsyncReadExt, sync::broadcast};
 
 use super::{
     output::{Output, Usage},
-    signals, status,
+    signals, sources, status,
 };
 use crate::{
     api::{Local, LocalConfig},
     config::{NodeArgs, Role, Settings},
+    edge::local::Access,
     node::{Event, Handle, Node, NodeConfig, RoleChoice, Running, StartError},
 };
 
@@ -93,9 +94,15 @@ impl Host {
                 api: (settings.api.addr, settings.api.movable),
                 rtmp: (settings.rtmp.addr, settings.rtmp.movable),
                 token_file: token_file.clone(),
+                access: Access {
+                    remote: settings.api_remote,
+                    hosts: settings.api_host,
+                    origins: settings.api_origin,
+                },
             },
         )
         .await?;
+        sources::offer(&local);
         Ok(Self {
             handle,
             local,
@@ -130,14 +137,16 @@ impl Host {
             "token_file": self.token_file,
             "version": env!("ASTRAL_VERSION"),
         });
-        self.say_ready(&listen, &fields);
+        let web = self.local.web_link().ok();
+        ready["web"] = json!(web);
+        self.say_ready(&listen, &fields, web.as_deref());
         if let (Some(ready), Value::Object(fields)) = (ready.as_object_mut(), fields) {
             ready.extend(fields);
         }
         self.out.event("ready", ready);
     }
 
-    fn say_ready(&self, listen: &[String], fields: &Value) {
+    fn say_ready(&self, listen: &[String], fields: &Value, web: Option<&str>) {
         self.out.say("Others join through one of:");
         for address in listen {
             self.out.say(&format!("  --bootstrap {address}"));
@@ -147,6 +156,10 @@ impl Host {
         }
         if let Some(url) = fields["media"]["http_flv"].as_str() {
             self.out.say(&format!("HTTP-FLV:  {url}"));
+        }
+        if let Some(link) = web {
+            self.out
+                .say(&format!("Web page:  {link}   (opens once; `astral ctl web` makes another)"));
         }
         self.out.say(&format!("API:       {}", self.local.api_url()));
         self.out.say(&format!("Token:     {}", self.token_file.display()));
@@ -236,7 +249,11 @@ impl Host {
     }
 }
 
-fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
+/// What these settings mean to a node.
+///
+/// # Errors
+/// [`Usage`] names the address that is none.
+pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
     let addresses = |texts: &[String], flag: &str| {
         texts
             .iter()
@@ -299,7 +316,7 @@ async fn start_in_default_folder(
 }
 
 /// Where programs keep their data, by the platform's custom.
-fn data_home() -> anyhow::Result<PathBuf> {
+pub fn data_home() -> anyhow::Result<PathBuf> {
     let absolute =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     if let Some(folder) = absolute("XDG_DATA_HOME") {

@@ -67,17 +67,43 @@ pub enum Origin {
     Foreign,
 }
 
+/// Who besides this machine's own programs and pages may talk to a local HTTP listener. The default
+/// is nobody.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Access {
+    /// Other machines may connect; everything but the page itself then takes the token.
+    pub remote: bool,
+    /// Further `Host`s (`name:port`) that this listener answers to, such as a proxy's.
+    pub hosts: Vec<String>,
+    /// Origins (`https://name`) whose pages may use this listener, with the token.
+    pub origins: Vec<String>,
+}
+
 /// Who may talk to a local HTTP listener.
 #[derive(Clone, Debug)]
 pub struct Gate {
     hosts: Vec<String>,
+    port: u16,
+    access: Access,
     token: Secret,
 }
 
 impl Gate {
+    /// The sub-protocol that the server of a WebSocket agrees to.
+    pub const WS_PROTOCOL: &str = "astral.v1";
+    /// What precedes the token in the sub-protocol by which a page sends it: a page can't set
+    /// headers on WebSockets, and a token in the URL would end in logs.
+    const WS_TOKEN: &str = "astral.token.";
+
     /// A gate for the listener at `local`, opened by `token`.
     #[must_use]
     pub fn new(local: SocketAddr, token: &str) -> Self {
+        Self::with_access(local, token, Access::default())
+    }
+
+    /// As [`Self::new`] for more than this machine's programs and pages.
+    #[must_use]
+    pub fn with_access(local: SocketAddr, token: &str, access: Access) -> Self {
         let port = local.port();
         let mut hosts = vec![
             local.to_string(),
@@ -88,7 +114,31 @@ impl Gate {
         if port == 80 {
             hosts.extend(["127.0.0.1", "[::1]", "localhost"].map(String::from));
         }
-        Self { hosts, token: Secret::new(token) }
+        hosts.extend(access.hosts.iter().cloned());
+        Self { hosts, port, access, token: Secret::new(token) }
+    }
+
+    /// Whether other machines may connect, so that reading takes the token as well.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        self.access.remote
+    }
+
+    /// Whether `host` names this listener. With [`Access::remote`] so does every literal address:
+    /// only names can be rebound.
+    fn is_ours(&self, host: &str) -> bool {
+        let literal = || host.parse::<SocketAddr>().is_ok_and(|addr| addr.port() == self.port);
+        self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+            || (self.access.remote && literal())
+    }
+
+    /// The allowed foreign origin that sent the request, for the answer's CORS headers.
+    #[must_use]
+    pub fn allowed_origin(&self, headers: &HeaderMap) -> Option<&str> {
+        let mut given = headers.get_all(header::ORIGIN).iter();
+        let first = given.next()?.to_str().ok()?;
+        let allowed = self.access.origins.iter().find(|origin| origin.as_str() == first);
+        allowed.filter(|_| given.next().is_none()).map(String::as_str)
     }
 
     /// Whether the request names this listener, so that no foreign name was bound to its address.
@@ -96,18 +146,17 @@ impl Gate {
     pub fn names_us(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         let first = hosts.next().and_then(|host| host.to_str().ok());
-        let known = |host: &str| self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host));
-        hosts.next().is_none() && first.is_some_and(known)
+        hosts.next().is_none() && first.is_some_and(|host| self.is_ours(host))
     }
 
     /// Where the request comes from. Contradicting headers count as foreign.
     #[must_use]
     pub fn origin(&self, headers: &HeaderMap) -> Origin {
-        let ours = |origin: &str| {
-            origin
-                .strip_prefix("http://")
-                .is_some_and(|host| self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host)))
-        };
+        if self.allowed_origin(headers).is_some() {
+            return Origin::Same;
+        }
+        let ours =
+            |origin: &str| origin.strip_prefix("http://").is_some_and(|host| self.is_ours(host));
         let by_origin = headers.get_all(header::ORIGIN).iter().map(|value| {
             if value.to_str().is_ok_and(ours) { Origin::Same } else { Origin::Foreign }
         });
@@ -133,6 +182,20 @@ impl Gate {
         bearer.is_some_and(|(scheme, token)| {
             scheme.eq_ignore_ascii_case("bearer") && self.token.matches(token.trim())
         })
+    }
+
+    /// Whether the request to open a WebSocket carries the token: as a header, or as the page sends
+    /// it, by offering `astral.v1` and `astral.token.TOKEN` as sub-protocols.
+    #[must_use]
+    pub fn ws_authorised(&self, headers: &HeaderMap) -> bool {
+        let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let mut offered =
+            offered.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        self.authorised(headers)
+            || offered.any(|protocol| {
+                let token = protocol.trim().strip_prefix(Self::WS_TOKEN);
+                token.is_some_and(|token| self.token.matches(token))
+            })
     }
 }
 
@@ -202,6 +265,47 @@ mod tests {
             assert_eq!(gate().authorised(&headers(&[("authorization", value)])), passes, "{value}");
         }
         assert!(!gate().authorised(&headers(&[])));
+    }
+
+    #[test]
+    fn a_page_sends_the_token_of_a_websocket_as_a_sub_protocol() {
+        for (value, passes) in [
+            ("astral.v1, astral.token.s3cret", true),
+            ("astral.token.s3cret", true),
+            ("astral.v1, astral.token.wrong", false),
+            ("astral.v1", false),
+            ("s3cret", false),
+        ] {
+            let offered = headers(&[("sec-websocket-protocol", value)]);
+            assert_eq!(gate().ws_authorised(&offered), passes, "{value}");
+        }
+        assert!(gate().ws_authorised(&headers(&[("authorization", "Bearer s3cret")])));
+    }
+
+    #[test]
+    fn what_else_may_talk_to_us_is_listed() {
+        let access = Access {
+            remote: true,
+            hosts: vec!["tv.example".into()],
+            origins: vec!["https://tv.example".into()],
+        };
+        let gate = Gate::with_access("0.0.0.0:8000".parse().unwrap(), "s3cret", access);
+        for (host, passes) in [
+            ("192.0.2.7:8000", true),
+            ("[2001:db8::7]:8000", true),
+            ("tv.example", true),
+            ("192.0.2.7:9000", false),
+            ("rebound.example:8000", false),
+        ] {
+            assert_eq!(gate.names_us(&headers(&[("host", host)])), passes, "{host}");
+        }
+        let from = |origin: &str| {
+            gate.origin(&headers(&[("origin", origin), ("sec-fetch-site", "cross-site")]))
+        };
+        assert_eq!(from("https://tv.example"), Origin::Same);
+        assert_eq!(from("http://tv.example:81"), Origin::Foreign);
+        let twice = [("origin", "https://tv.example"), ("origin", "http://evil.example")];
+        assert_eq!(gate.origin(&headers(&twice)), Origin::Foreign);
     }
 
     #[tokio::test]

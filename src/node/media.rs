@@ -270,6 +270,7 @@ impl Media {
             RelayInput::Epoch { stream, cert, .. } => self.meters.certified(*stream, &cert.cert),
             // Whatever ended it before does not count for those who read it now.
             RelayInput::Open { stream, .. } => {
+                self.meters.joined(*stream, self.clock.now());
                 self.over.remove(stream);
             }
             RelayInput::Close { stream } => {

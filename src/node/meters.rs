@@ -50,6 +50,10 @@ pub struct StreamStats {
     pub idle_ms: Option<u64>,
     /// The source paused.
     pub paused: bool,
+    /// From the moment this node joined to the first verified chunk, in milliseconds.
+    pub join_ms: Option<u64>,
+    /// From the moment this node joined to the first bytes for a local reader, in milliseconds.
+    pub first_frame_ms: Option<u64>,
     #[serde(skip)]
     last: Option<Timestamp>,
 }
@@ -58,6 +62,8 @@ pub struct StreamStats {
 #[derive(Debug, Default)]
 pub struct StreamMeters {
     streams: BTreeMap<StreamId, StreamStats>,
+    /// When this node joined; a stream has counters only once something was heard of it.
+    joined: BTreeMap<StreamId, Timestamp>,
 }
 
 impl StreamMeters {
@@ -66,6 +72,19 @@ impl StreamMeters {
             return None;
         }
         Some(self.streams.entry(stream).or_default())
+    }
+
+    /// This node began to carry the stream.
+    pub fn joined(&mut self, stream: StreamId, now: Timestamp) {
+        if self.joined.len() < STREAMS_MAX {
+            self.joined.entry(stream).or_insert(now);
+        }
+    }
+
+    /// Milliseconds since this node joined.
+    fn since_joined(&self, stream: StreamId, now: Timestamp) -> Option<u64> {
+        let waited = now.since(*self.joined.get(&stream)?).as_millis();
+        u64::try_from(waited).ok()
     }
 
     /// A verified certificate.
@@ -91,7 +110,9 @@ impl StreamMeters {
 
     /// A verified chunk came.
     pub fn received(&mut self, stream: StreamId, chunk: &WireChunk, now: Timestamp) {
+        let waited = self.since_joined(stream, now);
         if let Some(stats) = self.of(stream) {
+            stats.join_ms = stats.join_ms.or(waited);
             stats.received_bytes += u64::from(chunk.header().payload_len);
             stats.received_chunks += 1;
             stats.last = Some(now);
@@ -99,8 +120,10 @@ impl StreamMeters {
     }
 
     /// A chunk went to a local reader.
-    pub fn delivered(&mut self, stream: StreamId, chunk: &WireChunk) {
+    pub fn delivered(&mut self, stream: StreamId, chunk: &WireChunk, now: Timestamp) {
+        let waited = self.since_joined(stream, now);
         if let Some(stats) = self.of(stream) {
+            stats.first_frame_ms = stats.first_frame_ms.or(waited);
             stats.delivered_bytes += u64::from(chunk.header().payload_len);
         }
     }
@@ -127,6 +150,7 @@ impl StreamMeters {
     /// The stream is not carried any more.
     pub fn forget(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
+        self.joined.remove(&stream);
     }
 
     /// All counters, with what the relay says of ages.

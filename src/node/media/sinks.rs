@@ -51,7 +51,7 @@ impl Media {
     pub(super) fn deliver(&mut self, sink: SinkId, item: Delivery<WireChunk>) {
         let Some(stream) = self.sinks.get(&sink).map(|known| known.stream) else { return };
         match &item {
-            Delivery::Chunk(chunk) => self.meters.delivered(stream, chunk),
+            Delivery::Chunk(chunk) => self.meters.delivered(stream, chunk, self.clock.now()),
             Delivery::Skipped { from_seq, to_seq, cause } => self.tell(Event::Skipped {
                 stream,
                 from: *from_seq,

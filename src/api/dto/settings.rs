@@ -1,0 +1,106 @@
+//! The settings that change while the node runs.
+//!
+//! Owns their JSON and what a patch means. Does not own the limits.
+
+use astral_core::units::Bitrate;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::port::Limits;
+
+/// `GET /settings`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+pub struct SettingsDto {
+    /// Counts the changes since the node started; also the `ETag`.
+    pub revision: u64,
+    /// Upload ceiling; null is measured.
+    pub uplink_bps: Option<u64>,
+    /// Copies of one stream forwarded at most; null is no limit but the uplink.
+    pub max_copies: Option<u32>,
+    /// Copies of all streams together.
+    pub max_total_copies: Option<u32>,
+}
+
+/// `PATCH /settings`: what is absent stays, null lifts the limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SettingsPatch {
+    /// Upload ceiling: a number of bits per second, or text such as `20Mbit`.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<UplinkInput>)]
+    pub uplink: Option<Option<Bitrate>>,
+    /// Copies of one stream.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    pub max_copies: Option<Option<u32>>,
+    /// Copies of all streams.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    pub max_total_copies: Option<Option<u32>>,
+}
+
+/// Tells an absent field from null.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl SettingsPatch {
+    /// The limits after this change.
+    #[must_use]
+    pub fn apply(self, limits: Limits) -> Limits {
+        Limits {
+            uplink: self.uplink.unwrap_or(limits.uplink),
+            max_copies: self.max_copies.unwrap_or(limits.max_copies),
+            max_total_copies: self.max_total_copies.unwrap_or(limits.max_total_copies),
+        }
+    }
+}
+
+impl SettingsDto {
+    /// The limits after `revision` changes.
+    #[must_use]
+    pub fn new(limits: Limits, revision: u64) -> Self {
+        Self {
+            revision,
+            uplink_bps: limits.uplink.map(Bitrate::as_bps),
+            max_copies: limits.max_copies,
+            max_total_copies: limits.max_total_copies,
+        }
+    }
+}
+
+/// A rate as it may be written.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the two forms in the OpenAPI document")]
+enum UplinkInput {
+    /// Bits per second.
+    Bps(u64),
+    /// A number with its unit, such as `20Mbit`.
+    Text(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_tells_absent_from_null() {
+        let limits = Limits {
+            uplink: Some(Bitrate::from_mbps(5)),
+            max_copies: Some(3),
+            max_total_copies: Some(9),
+        };
+        let patch = |json: &str| serde_json::from_str::<SettingsPatch>(json);
+        assert_eq!(patch("{}").unwrap().apply(limits), limits);
+        let lifted = patch(r#"{"uplink": null, "max_copies": 0}"#).unwrap().apply(limits);
+        let wanted = Limits { uplink: None, max_copies: Some(0), max_total_copies: Some(9) };
+        assert_eq!(lifted, wanted);
+        let text = patch(r#"{"uplink": "750kbit"}"#).unwrap().apply(limits);
+        assert_eq!(text.uplink, Some(Bitrate::from_kbps(750)));
+        assert!(patch(r#"{"upload": 1}"#).is_err());
+        assert!(patch(r#"{"max_copies": -1}"#).is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! What the API shows: pages of lists, the graph, settings with their revision, devices.
+
+use super::*;
+use crate::api::dto::DeviceDto;
+
+#[tokio::test]
+async fn lists_come_in_pages_and_streams_are_found_by_their_words() {
+    let server = server().await;
+    let first = server.raw("GET", "/api/v1/streams?limit=1", "", "").await.json();
+    assert_eq!(first["streams"][0]["id"], json!(LISTED));
+    assert_eq!(first["next"], json!(LISTED));
+    let path = format!("/api/v1/streams?limit=1&after={LISTED}");
+    let second = server.raw("GET", &path, "", "").await.json();
+    assert_eq!(second["streams"][0]["id"], json!(WATCHED));
+    assert_eq!(second["next"], Value::Null);
+    let found = server.raw("GET", "/api/v1/streams?q=POND%20flowers", "", "").await.json();
+    assert_eq!(found["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(found["streams"][0]["name"], "pond");
+    let tickets = server.raw("GET", "/api/v1/tickets?limit=1", "", "").await.json();
+    assert_eq!(tickets["next"], tickets["tickets"][0]["key"]);
+    for wrong in ["limit=x", "page=2", "limit=-1"] {
+        let answer = server.raw("GET", &format!("/api/v1/peers?{wrong}"), "", "").await;
+        assert_eq!(answer.status, 422, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn the_graph_joins_nodes_and_streams_by_what_each_edge_means() {
+    let server = server().await;
+    let graph = server.raw("GET", "/api/v1/graph", "", "").await.json();
+    let me = NodeId([3; 32]);
+    assert_eq!(graph["me"], json!(me));
+    let kinds: Vec<_> = graph["nodes"].as_array().unwrap().iter().map(|n| &n["kind"]).collect();
+    assert_eq!(kinds, ["self", "supernode"]);
+    let edge = |kind: &str| {
+        let edges = graph["edges"].as_array().unwrap();
+        edges.iter().filter(|edge| edge["kind"] == kind).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(edge("registration")[0]["from"], json!(me));
+    assert_eq!(edge("source").len(), 2);
+    assert_eq!((&edge("live")[0]["from"], &edge("live")[0]["to"]), (&json!(PEER), &json!(me)));
+    // One ticket is held beside the parent's, one is given and no bytes flow on it.
+    assert_eq!(edge("standby").len(), 2);
+    let path = format!("/api/v1/graph?stream={LISTED}");
+    let part = server.raw("GET", &path, "", "").await.json();
+    assert_eq!(part["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(part["edges"].as_array().unwrap().len(), 1);
+    assert_eq!(server.raw("GET", "/api/v1/graph?stream=xyz", "", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn settings_change_only_as_the_client_last_saw_them() {
+    let server = server().await;
+    let before = server.raw("GET", "/api/v1/settings", "", "").await;
+    assert!(before.head.contains("etag: \"0\""), "{}", before.head);
+    let patch = json!({"max_copies": 2}).to_string();
+    let with = |tag: &str| {
+        let auth = format!("Authorization: Bearer {}\r\n", server.token);
+        format!("{auth}Content-Type: application/json\r\nIf-Match: {tag}\r\n")
+    };
+    let path = "/api/v1/settings";
+    let changed = server.raw("PATCH", path, &with("\"0\""), &patch).await;
+    assert_eq!((changed.status, &changed.json()["revision"]), (200, &json!(1)));
+    let stale = server.raw("PATCH", path, &with("\"0\""), &patch).await;
+    assert_eq!((stale.status, &stale.json()["code"]), (412, &json!("changed")));
+    assert_eq!(server.raw("PATCH", path, &with("\"0\", \"1\""), &patch).await.status, 200);
+    assert_eq!(server.raw("PATCH", path, &with("*"), &patch).await.status, 200);
+}
+
+#[tokio::test]
+async fn devices_are_those_that_the_program_sees() {
+    let server = server().await;
+    assert_eq!(server.raw("GET", "/api/v1/devices", "", "").await.status, 503);
+    let camera = DeviceDto {
+        kind: "camera".into(),
+        id: "/dev/video0".into(),
+        name: "Camera".into(),
+        modes: vec!["1280x720".into()],
+    };
+    server.local.offer_devices(Arc::new(move || Ok(vec![camera.clone()])));
+    let devices = server.raw("GET", "/api/v1/devices", "", "").await.json();
+    assert_eq!(devices["devices"][0]["id"], "/dev/video0");
+}
+
+#[tokio::test]
+async fn statistics_say_who_would_step_in() {
+    let server = server().await;
+    let path = format!("/api/v1/streams/{WATCHED}/stats");
+    let stats = server.raw("GET", &path, "", "").await.json();
+    assert_eq!(stats["standbys"], json!([{"stripe": 1, "node": PEER}]));
+    assert_eq!(stats["audience"], json!({"viewers": 3, "scope": "directory"}));
+    assert_eq!(stats["failovers"], 0);
+}
+
+#[tokio::test]
+async fn the_figures_of_the_node_are_there_for_prometheus() {
+    let server = server().await;
+    let answer = server.raw("GET", "/metrics", "", "").await;
+    assert!(answer.head.contains("application/openmetrics-text"), "{}", answer.head);
+    for wanted in [
+        "astral_nodes{state=\"connected\"} 1",
+        "astral_traffic_bytes_total{direction=\"out\",class=\"media\"} 90",
+        "astral_driver_total{what=\"overflows\"} 3",
+        "astral_uplink_bits_per_second{kind=\"usable\"} 6000000.0",
+        "astral_stream_bytes_total{stream=\"pond (02020202)\",role=\"watching\"} 77",
+        "process_resident_memory_bytes",
+        "# EOF",
+    ] {
+        assert!(answer.body.contains(wanted), "no {wanted} in\n{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_page_may_run_and_reach_nothing_but_what_is_ours() {
+    let server = server().await;
+    let page = server.raw("GET", "/", "", "").await;
+    assert_eq!(page.status, 200);
+    let policy = format!("connect-src 'self' ws://{}", server.host());
+    for wanted in [
+        "content-type: text/html",
+        "default-src 'none'; script-src 'self'",
+        &policy,
+        "frame-ancestors 'none'",
+        "permissions-policy: camera=(self)",
+        "cross-origin-opener-policy: same-origin",
+    ] {
+        assert!(page.head.contains(wanted), "no {wanted} in {}", page.head);
+    }
+    assert!(!page.head.contains("unsafe"), "{}", page.head);
+    for path in ["/../Cargo.toml", "/%2e%2e/Cargo.toml", "/nothing", "/assets/", "//etc/passwd"] {
+        assert_eq!(server.raw("GET", path, "", "").await.status, 404, "{path}");
+    }
+    assert_eq!(server.raw("POST", "/", "", "").await.status, 401);
+    assert_eq!(server.ask("POST", "/", None).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let server = server().await;
+    let document = server.raw("GET", "/api/v1/openapi.json", "", "").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/streams/{id}"]["get"].is_object());
+}

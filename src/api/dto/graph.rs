@@ -176,7 +176,7 @@ impl EdgeDto {
             add(registration(*member, me));
         }
         match overlay.registration {
-            RegistrationView::Registered { supernode }
+            RegistrationView::Registered { supernode, .. }
             | RegistrationView::Guest { supernode: Some(supernode) } => {
                 add(registration(me, supernode));
             }
@@ -247,7 +247,7 @@ fn nodes(overlay: &Snapshot) -> BTreeMap<NodeId, GraphNodeDto> {
         nodes.entry(id).or_insert_with(|| unknown(id));
     }
     let supernode = match overlay.registration {
-        RegistrationView::Registered { supernode }
+        RegistrationView::Registered { supernode, .. }
         | RegistrationView::Guest { supernode: Some(supernode) } => Some(supernode),
         RegistrationView::Searching
         | RegistrationView::Guest { supernode: None }

@@ -32,6 +32,9 @@ pub enum RegistrationDto {
         /// Which.
         #[schema(value_type = String)]
         supernode: NodeId,
+        /// The one that would take over.
+        #[schema(value_type = Option<String>)]
+        backup: Option<NodeId>,
     },
     /// Served at a reduced rate.
     Guest {
@@ -225,7 +228,9 @@ impl From<RegistrationView> for RegistrationDto {
     fn from(view: RegistrationView) -> Self {
         match view {
             RegistrationView::Searching => Self::Searching,
-            RegistrationView::Registered { supernode } => Self::Registered { supernode },
+            RegistrationView::Registered { supernode, backup } => {
+                Self::Registered { supernode, backup }
+            }
             RegistrationView::Guest { supernode } => Self::Guest { supernode },
             RegistrationView::Supernode => Self::Supernode,
         }

@@ -6,19 +6,20 @@ use std::{env, path::Path, process::Command};
 
 fn main() {
     // Set where the history is not at hand, as in a container.
-    println!("cargo:rerun-if-env-changed=ASTRAL_COMMIT");
+    println!("cargo:rerun-if-env-changed=COMMIT");
     println!("cargo:rerun-if-changed=build.rs");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if is_release {
         watch_app();
     }
-    let commit = env::var("ASTRAL_COMMIT").ok().or_else(|| from_git().filter(|_| is_release));
+    let commit = env::var("COMMIT").ok().or_else(|| from_git().filter(|_| is_release));
     let version = env!("CARGO_PKG_VERSION");
     let version = match commit.filter(|commit| !commit.is_empty()) {
         Some(commit) => format!("{version} ({commit})"),
         None => version.to_owned(),
     };
-    println!("cargo:rustc-env=ASTRAL_VERSION={version}");
+    // No ASTRAL_ name: cargo hands this to the tests, and the program refuses settings it does not know.
+    println!("cargo:rustc-env=LONG_VERSION={version}");
 }
 
 /// The program is built anew when the app is. Without Node there is no app, and the folder is empty.

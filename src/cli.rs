@@ -29,7 +29,7 @@ const USAGE: u8 = 2;
 
 /// Live video without a CDN: publish, watch and forward over a peer-to-peer network.
 #[derive(Parser, Debug)]
-#[command(name = "astral", version = env!("ASTRAL_VERSION"), about, after_help = EXAMPLES)]
+#[command(name = "astral", version = env!("LONG_VERSION"), about, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -69,7 +69,7 @@ export function App(): JSX.Element {
   // A new page is read from its top, as a loaded one would be.
   useEffect(() => {
     if (first.current) first.current = false;
-    else main.current?.focus();
+    else main.current?.focus({ preventScroll: true });
   }, [place]);
   return (
     <>

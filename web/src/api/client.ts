@@ -72,7 +72,8 @@ async function ask(method: string, path: string, body?: unknown): Promise<Respon
   }
   if (response.ok) return response;
   const error = await refusal(response);
-  if (error.status === 401) forgetToken();
+  // A used link says nothing about the token that this browser may have.
+  if (error.status === 401 && path !== "/session") forgetToken();
   throw error;
 }
 

@@ -10,8 +10,8 @@ export function About(): JSX.Element {
   const me = node.value;
   const address = me?.listen.find((addr) => !addr.includes("/127.0.0.1/")) ?? me?.listen[0];
   return (
-    <div class="stack">
-      <div class="head"><h1>About Astral</h1></div>
+    <div class="stack reading">
+      <h1>About Astral</h1>
       <section class="panel">
         <p>
           Astral carries live video from node to node. A <strong>source</strong> publishes a camera, a screen or an encoder.{" "}

@@ -119,7 +119,7 @@ function Screen(props: {
   };
   return (
     <div class="screen" data-state={state.state}>
-      <video ref={video} controls playsInline aria-label="Live picture" />
+      <video ref={video} controls={state.state === "playing"} playsInline aria-label="Live picture" />
       {muted && (
         <button type="button" class="unmute" onClick={unmute}><Icon name="sound" />Unmute</button>
       )}

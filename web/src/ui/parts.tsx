@@ -128,7 +128,7 @@ export function Constellation({ id }: { id: string }): JSX.Element {
     <svg viewBox="0 0 320 180" preserveAspectRatio="xMidYMid slice" aria-hidden="true">
       <rect width="320" height="180" fill={`hsl(${h} 38% 12%)`} />
       <circle cx={40 + (byte(1) / 255) * 240} cy="190" r="120" fill={`hsl(${(h + 30) % 360} 55% 22%)`} opacity="0.5" />
-      <path d={path} fill="none" stroke={`hsl(${h} 60% 72%)`} stroke-opacity="0.45" stroke-width="1.200" />
+      <path d={path} fill="none" stroke={`hsl(${h} 60% 72%)`} stroke-opacity="0.45" stroke-width="1.2" />
       {stars.map(({ x, y, r }, i) => <circle key={i} cx={x} cy={y} r={r} fill={`hsl(${h} 80% 88%)`} />)}
     </svg>
   );

@@ -1,0 +1,183 @@
+// The page of real nodes, in a real browser, as a person uses it.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { faults, launch, open, playing, SOON } from "./browser.mjs";
+import { Network, Node } from "./node.mjs";
+
+let browser;
+let network;
+before(async () => {
+  browser = await launch();
+  network = await Network.found();
+});
+after(async () => {
+  await browser?.close();
+  await network?.close();
+});
+
+/** Pages closed and errors looked at, whatever the test found. */
+async function visit(node, look, allowed = () => false) {
+  const { page, context, errors } = await open(browser, node.web ?? node);
+  try {
+    await look(page);
+    assert.deepEqual(errors.filter((error) => !allowed(error)), [], "nothing in the console");
+  } finally {
+    await context.close();
+  }
+}
+
+/** The card of a stream on Browse. */
+const card = (page, title) => page.locator(".card", { has: page.getByRole("heading", { name: title, exact: true }) });
+
+test("the one-time link opens the page once; then the browser is known", { timeout: 4 * SOON }, async () => {
+  const node = await network.join("newcomer", ["run"]);
+  await visit(node, async (page) => {
+    await page.getByRole("heading", { name: "Live now" }).waitFor();
+    await page.getByText(/\d+ nodes? connected/).waitFor();
+    assert.doesNotMatch(page.url(), /code=/, "the code is in no history");
+    await page.reload();
+    await page.getByText(/\d+ nodes? connected/).waitFor();
+  });
+  await visit(node, async (page) => {
+    await page.getByRole("heading", { name: "Pair this browser with your node" }).waitFor();
+    await page.getByRole("alert").filter({ hasText: /link/i }).first().waitFor();
+  }, (error) => error.includes("401"));
+  await node.kill();
+});
+
+test("a stream of another node is found, watched, paused, and plays on when its parent is killed", { timeout: 8 * SOON }, async () => {
+  const source = await network.publish("garden", ["--title", "The garden", "--stripes", "2", "--uplink", "1300kbit"]);
+  const link = source.ready.stream;
+  const seeders = [];
+  for (const n of [1, 2]) {
+    const seeder = await network.join(`seeder ${n}`, ["seed", link, "--uplink", "5Mbit"]);
+    await seeder.wait("playing");
+    seeders.push(seeder);
+  }
+  const viewer = await network.join("viewer", ["run"]);
+  await visit(viewer, async (page) => {
+    await card(page, "The garden").getByRole("link").click();
+    const seen = await playing(page);
+    assert.equal(seen.width, 320);
+
+    await page.locator(".lane:not(.none)").nth(1).waitFor();
+    const verified = page.locator(".figure", { hasText: "verified chunks" }).locator(".value");
+    await page.waitForFunction((figure) => Number(figure.textContent.replace(/\D/g, "")) > 10, await verified.elementHandle());
+
+    // Whoever feeds this viewer dies, one after the other; the picture moves on.
+    const parents = await page.locator(".lane .who [title]").evaluateAll((all) => all.map((who) => who.getAttribute("title")));
+    const victim = seeders.find((seeder) => parents.includes(seeder.id)) ?? seeders[0];
+    await victim.kill();
+    await page.locator(".log li", { hasText: "Stripe" }).or(page.locator(".lane:not(.none)").first()).first().waitFor();
+    const { advanced } = await page.evaluate(() => (window.seen = undefined)).then(() => playing(page));
+    assert.ok(advanced > 1);
+    assert.deepEqual(await faults(page), []);
+  });
+  await Promise.all([viewer, source, ...seeders].map((node) => node.kill()));
+});
+
+test("what another program publishes appears and goes, in lists and in the graph", { timeout: 6 * SOON }, async () => {
+  const node = await network.join("onlooker", ["run"]);
+  await visit(node, async (page) => {
+    await page.getByText(/\d+ nodes? connected/).waitFor();
+    await page.getByRole("link", { name: "Network" }).click();
+    await page.locator("#nodes tbody tr").nth(1).waitFor();
+    const source = await network.publish("comet");
+    const option = page.locator("#filter option", { hasText: "comet" });
+    await option.waitFor({ state: "attached" });
+    await page.locator("#filter").selectOption({ label: "comet" });
+    await page.waitForFunction(() => Number(document.querySelector(".canvas")?.dataset.lines) >= 1);
+    await source.kill("SIGTERM");
+    await page.getByRole("link", { name: "Browse" }).click();
+    await card(page, "comet").waitFor({ state: "detached" });
+  });
+  await node.kill();
+});
+
+test("a camera is published from the page, watched on a third node, paused, resumed and stopped", { timeout: 10 * SOON }, async () => {
+  const studio = await network.join("studio", ["run"]);
+  const viewer = await network.join("guest", ["run"]);
+  await visit(studio, async (page) => {
+    await page.getByRole("link", { name: "Publish" }).click();
+    await page.getByRole("radio", { name: /360p/ }).check({ force: true });
+    await page.getByRole("button", { name: "Turn the camera on" }).click();
+    await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
+    await page.getByLabel("Name").fill("camera one");
+    await page.getByRole("button", { name: "Go live" }).click();
+    await page.getByRole("heading", { name: "camera one" }).waitFor();
+    await page.locator(".head .chip.live").waitFor();
+    await visit(viewer, async (other) => {
+      await card(other, "camera one").getByRole("link").click();
+      await playing(other);
+      await page.getByRole("button", { name: "Pause" }).click();
+      await other.getByText("The source has paused.").or(other.locator(".about-stream .chip.paused")).first().waitFor();
+      await page.getByRole("button", { name: "Resume" }).click();
+      await other.locator(".about-stream .chip.live").waitFor();
+      await other.evaluate(() => (window.seen = undefined));
+      await playing(other);
+    });
+    assert.deepEqual(await faults(page), []);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("heading", { name: "Publish", exact: true }).waitFor();
+  });
+  await Promise.all([studio.kill(), viewer.kill()]);
+});
+
+test("an encoder gets its address and key from the page", { timeout: 4 * SOON }, async () => {
+  const node = await network.join("desk", ["run"]);
+  await visit(node, async (page) => {
+    await page.getByRole("link", { name: "Publish" }).click();
+    await page.getByRole("radio", { name: "OBS or an encoder" }).check();
+    await page.getByLabel("Name").fill("game");
+    await page.getByRole("button", { name: "Go live" }).click();
+    await page.locator("#encoder").getByText(node.ready.rtmp.replace(/\/astral$/, "")).first().waitFor();
+    await page.getByRole("button", { name: "Show Stream key" }).click();
+    await page.getByText("Waiting for media").waitFor();
+  });
+  await node.kill();
+});
+
+test("the uplink is set in the page and holds in the node", { timeout: 4 * SOON }, async () => {
+  const node = await network.join("giver", ["run", "--uplink", "10Mbit"]);
+  await visit(node, async (page) => {
+    await page.getByRole("link", { name: "Node", exact: true }).click();
+    const slider = page.getByLabel(/At most/);
+    await slider.waitFor();
+    await slider.press("End");
+    await page.getByText("of 1 Gbit/s").first().waitFor();
+    await slider.press("Home");
+    await page.getByText("of 250 kbit/s").first().waitFor();
+    assert.deepEqual(await faults(page), []);
+  });
+  await node.kill();
+});
+
+test("a node that is down is noticed within five seconds, and found again without reload", { timeout: 6 * SOON }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "astral-web-node-"));
+  const args = ["run", "--data-dir", folder, "--role", "member", "--bootstrap", network.supernode.address];
+  let node = await Node.start("mortal", args);
+  try {
+    const { page, context } = await open(browser, node.web);
+    await page.getByText(/\d+ nodes? connected/).waitFor();
+    await page.evaluate(() => (window.unloaded = false));
+    const notice = page.getByRole("alert").getByText("The node is down.");
+    const killed = Date.now();
+    await node.kill();
+    await notice.waitFor();
+    const took = Date.now() - killed;
+    console.log(`the notice came ${took} ms after kill -9`);
+    assert.ok(took < 15_000, `${took} ms; the promise is 5 s, asserted at three times`);
+    node = await Node.start("mortal again", [...args, "--api", new URL(node.ready.api).host]);
+    await notice.waitFor({ state: "detached" });
+    await page.getByText(/\d+ nodes? connected/).waitFor();
+    assert.equal(await page.evaluate(() => window.unloaded), false, "without a reload");
+    await context.close();
+  } finally {
+    await node.kill();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,100 @@
+// Takes the README's pictures of each page from a real network on this machine: `make pictures`.
+//
+// Owns the scene. Does not own tests; nothing is asserted here.
+
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { launch, open, playing, SOON } from "./browser.mjs";
+import { Network } from "./node.mjs";
+
+const OUT = fileURLToPath(new URL("../../docs/img", import.meta.url));
+/** Pictures in a repository stay small. */
+const BYTES_MAX = 200_000;
+
+const films = [
+  { name: "alps", title: "Sunrise over the Alps", pattern: "gradients=s=1280x720:r=25:c0=0x1b2a49:c1=0xf2a65a:c2=0xeec170:x0=200:y0=700:x1=900:y1=0:speed=0.01", tags: "outdoor" },
+  { name: "life", title: "Game of Life, all night", pattern: "life=s=320x180:mold=10:r=25:ratio=0.1:death_color=#1c3a5e:life_color=#7fd6a3,scale=1280:720:flags=neighbor", tags: "maths" },
+  { name: "zoom", title: "Mandelbrot, very slowly", pattern: "mandelbrot=s=1280x720:r=25:maxiter=400:end_scale=0.002", tags: "maths" },
+];
+
+function film(folder, { name, pattern }) {
+  const file = join(folder, `${name}.mp4`);
+  const args = ["-v", "error", "-y", "-f", "lavfi", "-i", pattern, "-f", "lavfi", "-i", "sine=f=220", "-t", "20", "-pix_fmt", "yuv420p",
+    "-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-b:v", "900k", "-c:a", "aac", file];
+  const { status, stderr } = spawnSync("ffmpeg", args);
+  if (status !== 0) throw new Error(String(stderr));
+  return file;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "astral-pictures-"));
+mkdirSync(OUT, { recursive: true });
+const browser = await launch();
+const network = await Network.found(["--uplink", "40Mbit"]);
+try {
+  const sources = [];
+  for (const f of films) {
+    const file = film(folder, f);
+    const node = await network.join(f.name, ["publish", f.name, "--file", file, "--title", f.title, "--stripes", "4", "--uplink", "2500kbit"]);
+    await node.wait("live");
+    sources.push(node);
+  }
+  for (const [n, source] of [0, 0, 1, 1, 2].entries()) {
+    const seeder = await network.join(`seeder ${n}`, ["seed", sources[source].ready.stream, "--uplink", "6Mbit"]);
+    await seeder.wait("playing");
+  }
+  const viewer = await network.join("viewer", ["run", "--uplink", "8Mbit"]);
+  for (const colorScheme of ["light", "dark"]) {
+    const url = colorScheme === "light" ? viewer.web : await anotherLink(viewer);
+    const { page, context } = await open(browser, url, { colorScheme, viewport: { width: 1280, height: 800 } });
+    await page.locator(".card").nth(films.length - 1).waitFor();
+    if (colorScheme === "light") await page.waitForFunction(() => document.querySelectorAll(".card img").length > 0, null, { timeout: SOON / 3 }).catch(() => undefined);
+    await shoot(page, "browse", colorScheme);
+    await page.getByRole("link", { name: films[0].title }).click();
+    await playing(page);
+    await page.waitForTimeout(6_000);
+    await shoot(page, "watch", colorScheme);
+    await page.getByRole("link", { name: "Network", exact: true }).click();
+    await page.locator(".sigma-nodes").waitFor();
+    await page.waitForTimeout(5_000);
+    await shoot(page, "network", colorScheme);
+    await page.getByRole("link", { name: "Node", exact: true }).click();
+    await page.getByRole("heading", { name: "This node" }).waitFor();
+    await page.waitForTimeout(2_000);
+    await shoot(page, "node", colorScheme);
+    await page.getByRole("link", { name: "Publish" }).click();
+    await page.getByRole("button", { name: "Turn the camera on" }).click();
+    await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
+    await page.getByLabel("Name").fill("garden");
+    await shoot(page, "publish", colorScheme);
+    await page.getByRole("link", { name: "About" }).click();
+    await shoot(page, "about", colorScheme);
+    await context.close();
+  }
+} finally {
+  await browser.close();
+  await network.close();
+  rmSync(folder, { recursive: true, force: true });
+}
+
+async function anotherLink(node) {
+  const { readFileSync } = await import("node:fs");
+  const token = readFileSync(node.ready.token_file, "utf8").trim();
+  const answer = await fetch(`${node.ready.api}/api/v1/links`, { method: "POST", headers: { authorization: `Bearer ${token}` } });
+  return (await answer.json()).url;
+}
+
+/** One picture; colours are reduced where it would grow too large. */
+async function shoot(page, name, scheme) {
+  const path = join(OUT, scheme === "light" ? `${name}.png` : `${name}-dark.png`);
+  await page.screenshot({ path });
+  if (statSync(path).size > BYTES_MAX) {
+    const small = join(folder, "small.png");
+    const filter = "split[a][b];[a]palettegen=max_colors=160[p];[b][p]paletteuse=dither=none";
+    spawnSync("ffmpeg", ["-v", "error", "-y", "-i", path, "-vf", filter, small]);
+    spawnSync("cp", [small, path]);
+  }
+  console.log(`${path}: ${statSync(path).size} bytes`);
+}

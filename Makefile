@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench test-camera web test-web
+.PHONY: help demo build test lint packages test-packages fmt bench test-camera web test-web pictures
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ test-web: test-packages $(WEB) ## the page's tests: units, then Chromium against
 	cd web && npm run --silent test
 	$(CARGO) build --locked --bin astral
 	cd web && npm run --silent e2e
+
+pictures: test-packages $(WEB) ## take the README's pictures of the page from a real network
+	$(CARGO) build --locked --bin astral
+	cd web && npm run --silent pictures
 
 bench: packages ## what a fan-out costs, beside a plain TCP fan-out in the same run
 	$(CARGO) bench --locked --bench fanout

@@ -86,6 +86,8 @@ struct Network {
     members: Vec<Member>,
     link: String,
     media_url: String,
+    /// The viewer's page, by a link that works once.
+    page: Option<String>,
     killed: Option<(&'static str, Vec<Value>)>,
     skipped: usize,
     lines_drawn: usize,
@@ -142,11 +144,13 @@ async fn start(
     ];
     let viewer = spawn("viewer", &[&play[..], &join[..]].concat(), events, inbox).await?;
     let media_url = text(&viewer.ready["media"]["http_flv"]);
+    let page = viewer.ready["web"].as_str().map(String::from);
     members.push(viewer);
     Ok(Network {
         members,
         link,
         media_url,
+        page,
         killed: None,
         skipped: 0,
         lines_drawn: 0,
@@ -156,8 +160,10 @@ async fn start(
 
 impl Network {
     fn invitation(&self) -> String {
+        let page = self.page.as_deref().unwrap_or("none: no link could be made");
         format!(
             "\nAstral is live on this machine: a source, a supernode, two forwarders, a viewer.\n\
+             The viewer's page:   {page}   (opens once)\n\
              Open in VLC or mpv:  {}\nThe stream's link:   {}\nCtrl-C stops everything.\n",
             self.media_url, self.link
         )

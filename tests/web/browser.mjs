@@ -16,7 +16,7 @@ export const SOON = 60_000;
 const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
 export async function launch() {
-  const executablePath = process.env.ASTRAL_CHROMIUM ?? BROWSERS.find((path) => existsSync(path));
+  const executablePath = process.env.TEST_CHROMIUM ?? BROWSERS.find((path) => existsSync(path));
   if (!executablePath) throw new Error("no Chromium: install the Debian package 'chromium'");
   return chromium.launch({
     executablePath,

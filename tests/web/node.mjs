@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { SOON } from "./browser.mjs";
 
-const BINARY = process.env.ASTRAL_BIN ?? fileURLToPath(new URL("../../target/debug/astral", import.meta.url));
+const BINARY = process.env.TEST_ASTRAL_BIN ?? fileURLToPath(new URL("../../target/debug/astral", import.meta.url));
 /** Kept of a node's stderr, for the message of a failing test. */
 const STDERR_MAX = 20_000;
 
@@ -29,7 +29,9 @@ export class Node {
     if (!has("--listen")) all.push("--listen", "/ip4/127.0.0.1/tcp/0");
     if (!has("--api")) all.push("--api", "127.0.0.1:0");
     if (!has("--rtmp")) all.push("--rtmp", "127.0.0.1:0");
-    const { DISPLAY: _x, WAYLAND_DISPLAY: _w, ...env } = process.env;
+    // A node reads every ASTRAL_ variable as a setting and refuses those it does not know.
+    const ours = ([name]) => !name.startsWith("ASTRAL_") && !name.endsWith("DISPLAY");
+    const env = Object.fromEntries(Object.entries(process.env).filter(ours));
     this.child = spawn(BINARY, all, { env, stdio: ["pipe", "pipe", "pipe"] });
     running.add(this.child);
     this.ended = new Promise((done) => this.child.on("exit", (code) => {
@@ -63,11 +65,14 @@ export class Node {
         this.#waiting.delete(look);
         found(event);
       };
-      const deadline = setTimeout(() => {
+      const give = () => {
+        clearTimeout(deadline);
         this.#waiting.delete(look);
         const last = this.events.filter((e) => e.event !== "status").slice(-8).map((e) => JSON.stringify(e)).join("\n");
-        failed(new Error(`${this.name}: no '${kind}' within ${SOON} ms\n${last}\n${this.stderr}`));
-      }, SOON);
+        failed(new Error(`${this.name}: no '${kind}' in time, or it ended\n${last}\n${this.stderr}`));
+      };
+      const deadline = setTimeout(give, SOON);
+      void this.ended.then(give);
       this.#waiting.add(look);
       look();
     });

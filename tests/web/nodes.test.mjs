@@ -30,6 +30,11 @@ async function visit(node, look, allowed = () => false) {
   }
 }
 
+/** What a node offers as sources of a new stream. */
+async function sources(node) {
+  return (await (await fetch(`${node.ready.api}/api/v1/node`)).json()).sources;
+}
+
 /** The card of a stream on Browse. */
 const card = (page, title) => page.locator(".card", { has: page.getByRole("heading", { name: title, exact: true }) });
 
@@ -50,7 +55,7 @@ test("the one-time link opens the page once; then the browser is known", { timeo
 });
 
 test("a stream of another node is found, watched, paused, and plays on when its parent is killed", { timeout: 8 * SOON }, async () => {
-  const source = await network.publish("garden", ["--title", "The garden", "--stripes", "2", "--uplink", "1300kbit"]);
+  const source = await network.publish("garden", ["--title", "The garden", "--stripes", "2", "--uplink", "700kbit"]);
   const link = source.ready.stream;
   const seeders = [];
   for (const n of [1, 2]) {
@@ -68,11 +73,16 @@ test("a stream of another node is found, watched, paused, and plays on when its 
     const verified = page.locator(".figure", { hasText: "verified chunks" }).locator(".value");
     await page.waitForFunction((figure) => Number(figure.textContent.replace(/\D/g, "")) > 10, await verified.elementHandle());
 
-    // Whoever feeds this viewer dies, one after the other; the picture moves on.
-    const parents = await page.locator(".lane .who [title]").evaluateAll((all) => all.map((who) => who.getAttribute("title")));
-    const victim = seeders.find((seeder) => parents.includes(seeder.id)) ?? seeders[0];
+    // The source can feed one node: this one is fed by a seeder, which dies. The picture moves on.
+    const parents = () => page.locator(".lane .who [title]").evaluateAll((all) => all.map((who) => who.title));
+    const fed = await parents();
+    const victim = seeders.find((seeder) => fed.includes(seeder.id));
+    assert.ok(victim, `parents ${fed}, seeders ${seeders.map((seeder) => seeder.id)}`);
     await victim.kill();
-    await page.locator(".log li", { hasText: "Stripe" }).or(page.locator(".lane:not(.none)").first()).first().waitFor();
+    await page.waitForFunction((id) => {
+      const now = [...document.querySelectorAll(".lane .who [title]")].map((who) => who.title);
+      return now.length === 2 && !now.includes(id);
+    }, victim.id);
     const { advanced } = await page.evaluate(() => (window.seen = undefined)).then(() => playing(page));
     assert.ok(advanced > 1);
     assert.deepEqual(await faults(page), []);
@@ -98,15 +108,16 @@ test("what another program publishes appears and goes, in lists and in the graph
   await node.kill();
 });
 
-test("a camera is published from the page, watched on a third node, paused, resumed and stopped", { timeout: 10 * SOON }, async () => {
+test("a camera is published from the page, watched on a third node, paused, resumed and stopped", { timeout: 10 * SOON }, async (t) => {
   const studio = await network.join("studio", ["run"]);
+  if (!(await sources(studio)).includes("browser")) return t.skip("this node takes no media from pages");
   const viewer = await network.join("guest", ["run"]);
   await visit(studio, async (page) => {
     await page.getByRole("link", { name: "Publish" }).click();
     await page.getByRole("radio", { name: /360p/ }).check({ force: true });
     await page.getByRole("button", { name: "Turn the camera on" }).click();
     await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
-    await page.getByLabel("Name").fill("camera one");
+    await page.getByLabel(/^Name/).fill("camera one");
     await page.getByRole("button", { name: "Go live" }).click();
     await page.getByRole("heading", { name: "camera one" }).waitFor();
     await page.locator(".head .chip.live").waitFor();
@@ -132,7 +143,7 @@ test("an encoder gets its address and key from the page", { timeout: 4 * SOON },
   await visit(node, async (page) => {
     await page.getByRole("link", { name: "Publish" }).click();
     await page.getByRole("radio", { name: "OBS or an encoder" }).check();
-    await page.getByLabel("Name").fill("game");
+    await page.getByLabel(/^Name/).fill("game");
     await page.getByRole("button", { name: "Go live" }).click();
     await page.locator("#encoder").getByText(node.ready.rtmp.replace(/\/astral$/, "")).first().waitFor();
     await page.getByRole("button", { name: "Show Stream key" }).click();

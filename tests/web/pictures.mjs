@@ -67,7 +67,7 @@ try {
     await page.getByRole("link", { name: "Publish" }).click();
     await page.getByRole("button", { name: "Turn the camera on" }).click();
     await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
-    await page.getByLabel("Name").fill("garden");
+    await page.getByLabel(/^Name/).fill("garden");
     await shoot(page, "publish", colorScheme);
     await page.getByRole("link", { name: "About" }).click();
     await shoot(page, "about", colorScheme);

@@ -99,12 +99,12 @@ export const api = {
     const { token } = await json<{ token: string }>("POST", "/session", { code });
     keepToken(token, false);
   },
-  /** Whether the node takes our token: null while nobody answers. */
-  async tokenHolds(): Promise<boolean | null> {
+  /** Whether the node takes our token: null when nobody answers within `ms`. */
+  async tokenHolds(ms = ANSWER_MS): Promise<boolean | null> {
     try {
       const response = await fetch(`${BASE}/session`, {
         headers: authorization(),
-        signal: AbortSignal.timeout(ANSWER_MS),
+        signal: AbortSignal.timeout(ms),
       });
       return response.status === 401 ? false : response.ok ? true : null;
     } catch {

@@ -1,4 +1,4 @@
-// One stream in one <video>: mpegts.js over WS-FLV, or HTTP-FLV where the socket is refused.
+// One stream in one <video>: mpegts.js over HTTP-FLV and WS-FLV.
 //
 // Owns loading, reconnecting, staying near the live edge, and saying in words what is wrong. Does not
 // own the page around the picture, nor joining: the node joins the stream while somebody reads it.
@@ -31,8 +31,6 @@ export interface PlayerEnds {
 
 /** Between two attempts to open a stream. */
 const RETRY_MS = 1_500;
-/** Attempts by WebSocket that brought nothing before plain HTTP is tried. */
-const SOCKET_ATTEMPTS = 2;
 /** A picture that stands for this long while data is buffered is restarted. */
 const STALL_MS = 8_000;
 
@@ -138,7 +136,8 @@ export class Player {
       return;
     }
     this.say({ state: "loading" });
-    const bySocket = this.failures < SOCKET_ATTEMPTS;
+    // Two ways to the same bytes: when one brings nothing, the other is tried.
+    const bySocket = this.failures % 2 === 1;
     const { max, rest } = LAGS[this.lag];
     const url = new URL(bySocket ? `/live/${this.stream}` : `/live/${this.stream}.flv`, location.href);
     if (bySocket) url.protocol = url.protocol.replace("http", "ws");

@@ -18,7 +18,8 @@ export type PublisherState =
   | { state: "connecting" }
   | { state: "live" }
   | { state: "paused" }
-  | { state: "lost"; why: string };
+  /** `final`: it is not tried again. */
+  | { state: "lost"; why: string; final: boolean };
 
 /** What is sent, once a second. */
 export interface PublisherFigures {
@@ -41,6 +42,8 @@ const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 const ENCODING_MAX = 4;
 const AUDIO_BPS = 128_000;
 const RETRY_MS = 1_000;
+/** Connections in a row that the node did not take before the page gives up. */
+const FAILURES_MAX = 20;
 
 /** Chromium's and Safari's way to the frames of a track; not in TypeScript's DOM library. */
 interface TrackProcessor<T> {
@@ -82,6 +85,7 @@ export class Publisher {
   private readonly pulse: ReturnType<typeof setInterval>;
   private closed = false;
   private sent = 0;
+  private failures = 0;
 
   constructor(
     private readonly url: URL,
@@ -111,14 +115,22 @@ export class Publisher {
     socket.onopen = () => void this.encode(socket);
     socket.onmessage = ({ data }) => {
       const word = typeof data === "string" ? (JSON.parse(data) as Record<string, unknown>) : {};
-      if (word.type === "ready") this.ends.onState({ state: "live" });
+      if (word.type === "ready") {
+        this.failures = 0;
+        this.ends.onState({ state: "live" });
+      }
       if (word.type === "paused") this.ends.onState({ state: word.paused === true ? "paused" : "live" });
       if (word.type === "error") why = String(word.detail ?? "");
     };
     socket.onclose = ({ reason }) => {
       this.stopEncoding();
       if (this.closed) return;
-      this.ends.onState({ state: "lost", why: why || reason || "The connection to the node broke." });
+      this.failures += 1;
+      if (this.failures > FAILURES_MAX) {
+        this.ends.onState({ state: "lost", why: "The node does not take this stream any more. Stop it and start again.", final: true });
+        return;
+      }
+      this.ends.onState({ state: "lost", why: why || reason || "The connection to the node broke.", final: false });
       this.timer = setTimeout(() => this.connect(), RETRY_MS);
     };
   }
@@ -160,7 +172,7 @@ export class Publisher {
   }
 
   private fail(socket: WebSocket, why: string): void {
-    this.ends.onState({ state: "lost", why });
+    this.ends.onState({ state: "lost", why, final: true });
     this.closed = true;
     socket.close(1000);
   }
@@ -196,6 +208,7 @@ class Encoders {
   private readonly video: VideoEncoder;
   private audio: AudioEncoder | null = null;
   private readonly readers: ReadableStreamDefaultReader<unknown>[] = [];
+  private readonly tracks: MediaStreamTrack[] = [];
   private encoded = 0;
   private dropped = 0;
   private lastKey = -Infinity;
@@ -205,7 +218,7 @@ class Encoders {
 
   constructor(
     media: MediaStream,
-    private readonly setting: VideoEncoderConfig,
+    setting: VideoEncoderConfig,
     private readonly ends: EncoderEnds,
   ) {
     this.video = new VideoEncoder({
@@ -229,6 +242,7 @@ class Encoders {
     if (this.closed) return;
     this.closed = true;
     for (const reader of this.readers) void reader.cancel().catch(() => undefined);
+    for (const track of this.tracks) track.stop();
     for (const encoder of [this.video, this.audio]) {
       if (encoder && encoder.state !== "closed") encoder.close();
     }
@@ -237,7 +251,9 @@ class Encoders {
   private reader<T>(track: MediaStreamTrack): ReadableStreamDefaultReader<T> {
     const Processor = window.MediaStreamTrackProcessor as new (init: { track: MediaStreamTrack }) => TrackProcessor<T>;
     // A clone: the preview goes on when this connection ends.
-    const reader = new Processor({ track: track.clone() }).readable.getReader();
+    const clone = track.clone();
+    this.tracks.push(clone);
+    const reader = new Processor({ track: clone }).readable.getReader();
     this.readers.push(reader as ReadableStreamDefaultReader<unknown>);
     return reader;
   }
@@ -304,9 +320,6 @@ class Encoders {
     return encoder;
   }
 
-  get codec(): string {
-    return this.setting.codec;
-  }
 }
 
 /** When the two tracks of a connection began, on one clock. */

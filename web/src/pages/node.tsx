@@ -3,7 +3,7 @@
 // Owns settings, the doctor's report and the log's tail. Does not own the network's view.
 
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { api, inWords, Refused } from "../api/client";
 import { forgetToken } from "../api/session";
 import type { DoctorDto, NodeDto, SettingsDto } from "../api/types";
@@ -146,10 +146,9 @@ function Limit(props: { name: string; value: number | null; onSave: (n: number |
 function Doctor({ onError }: { onError: (error: unknown) => void }): JSX.Element {
   const [result, setResult] = useState<DoctorDto | null>(null);
   const ask = async (): Promise<void> => setResult(await api.doctor());
-  useEffect(() => void ask().catch(() => undefined), []);
   return (
     <section class="panel">
-      <div class="row"><h2>Doctor</h2><ActionButton class="plain" act={ask} onError={onError}>Examine again</ActionButton></div>
+      <div class="row"><h2>Doctor</h2><ActionButton class="plain" act={ask} onError={onError}>{result ? "Examine again" : "Examine this node"}</ActionButton></div>
       {result ? (
         <ul class="stack">
           {result.checks.map((check) => (

@@ -33,7 +33,8 @@ function New(): JSX.Element {
   useTitle("Publish");
   const offered = node.value?.sources ?? ["browser", "rtmp"];
   const own = streams.value.filter(isOwn);
-  const [source, setSource] = useState<Source>("camera");
+  const [picked, setPicked] = useState<Source | null>(null);
+  const source = picked ?? SOURCES.find(({ needs }) => offered.includes(needs))?.value ?? "rtmp";
   const [name, setName] = useState("");
   const [title, setTitle] = useState("");
   const [description, setDescription] = useState("");
@@ -66,7 +67,7 @@ function New(): JSX.Element {
   const choose = (next: Source): void => {
     if (capture) stopCapture(capture);
     setCapture(null);
-    setSource(next);
+    setPicked(next);
   };
 
   return (

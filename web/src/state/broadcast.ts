@@ -4,6 +4,7 @@
 
 import { signal } from "@preact/signals";
 import type { UrlDto } from "../api/types";
+import { onEvent } from "./store";
 import { Publisher, type PublisherFigures, type Quality } from "../media/publisher";
 
 export interface Broadcast {
@@ -16,6 +17,7 @@ export interface Broadcast {
 
 export const broadcast = signal<Broadcast | null>(null);
 let publisher: Publisher | null = null;
+let stopHearing: (() => void) | null = null;
 
 /** Feeds the stream that `made` names with `capture`. */
 export function begin(made: UrlDto, capture: { media: MediaStream; quality: Quality }): void {
@@ -28,19 +30,25 @@ export function begin(made: UrlDto, capture: { media: MediaStream; quality: Qual
   };
   publisher = new Publisher(url, capture.media, capture.quality, {
     onFigures: (figures) => change({ figures }),
-    onState: (state) => change({ trouble: state.state === "lost" ? `${state.why} Trying again …` : null }),
+    onState: (state) => change({ trouble: state.state === "lost" ? (state.final ? state.why : `${state.why} Trying again …`) : null }),
   });
   // "Stop sharing" of the browser itself, or an unplugged camera.
   capture.media.getVideoTracks()[0]?.addEventListener("ended", () => {
     change({ trouble: "The camera or the shared screen is gone. Stop the stream, or start it again." });
   });
   addEventListener("beforeunload", warn);
+  // Ended from elsewhere, such as a terminal.
+  stopHearing = onEvent((event) => {
+    if (event.event === "ended" && event.stream === made.id) finish();
+  });
 }
 
 /** Lets go of camera and socket. */
 export function finish(): void {
   publisher?.close();
   publisher = null;
+  stopHearing?.();
+  stopHearing = null;
   for (const track of broadcast.value?.media.getTracks() ?? []) track.stop();
   broadcast.value = null;
   removeEventListener("beforeunload", warn);

@@ -39,7 +39,9 @@ export function StreamStats({ id, buffered }: { id: string; buffered: () => numb
         <Figure name="network delay" value={orDash(stats?.delay_ms, lag)} />
         <Figure name="verified chunks" value={orDash(stats?.verified_chunks)} title="Signature checked under the source's key" />
         <Figure name="failovers" value={orDash(stats?.failovers)} title={lastFailover(stats)} />
-        <Figure name="repaired chunks" value={orDash(stats?.repaired_chunks)} />
+        {stats?.repaired_chunks == null
+          ? <Figure name="missing chunks" value={orDash(stats?.missing_chunks)} title="Between others, at this moment" />
+          : <Figure name="repaired chunks" value={orDash(stats.repaired_chunks)} />}
         <Figure name="skipped chunks" value={orDash(stats?.skipped_chunks)} />
       </div>
       {stats && <Lanes stats={stats} />}

@@ -74,6 +74,14 @@ export function codec(name: string): string {
   return CODECS[name.toLowerCase()] ?? name;
 }
 
+const SOUND = new Set(["aac", "mp4a", "opus", "mp3", "ac3", "flac"]);
+
+/** The picture's codec among those of a stream, or the first. */
+export function mainCodec(names: readonly string[]): string | null {
+  const name = names.find((n) => !SOUND.has(n.toLowerCase())) ?? names[0];
+  return name ? codec(name) : null;
+}
+
 /** `720p`, or null while the size is not known. */
 export function lines(height: number | null): string | null {
   return height ? `${height}p` : null;

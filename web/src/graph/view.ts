@@ -24,11 +24,11 @@ export interface Palette {
 }
 
 export const DARK: Palette = {
-  supernode: "#ff5f66", stream: "#f2c14e", self: "#ffffff", live: "#3fc380", standby: "#24523c", grey: "#3d4960",
+  supernode: "#ff5f66", stream: "#f2c14e", self: "#ffffff", live: "#3fc380", standby: "#24523c", grey: "#5a6880",
   text: "#dfe6f1", ground: "#121721", light: 66,
 };
 export const LIGHT: Palette = {
-  supernode: "#d3262f", stream: "#d99a00", self: "#12161d", live: "#12935a", standby: "#b9dccb", grey: "#bcc5d3",
+  supernode: "#d3262f", stream: "#d99a00", self: "#12161d", live: "#12935a", standby: "#b9dccb", grey: "#98a4b8",
   text: "#1b2330", ground: "#ffffff", light: 46,
 };
 
@@ -135,13 +135,13 @@ export class GraphView {
         return { type: "arrow", color: this.palette.standby, size: 1.6, zIndex: 1 };
       case "source":
       case "registration":
-        return { type: "line", color: this.palette.grey, size: 1.2, zIndex: 0 };
+        return { type: "line", color: this.palette.grey, size: 1.5, zIndex: 0 };
     }
   }
 
   /** As in 2011 a dot grows with the number of its lines; the root keeps hubs on the screen. */
   private grow(): void {
-    const crowd = Math.max(0.45, Math.min(1, 14 / Math.sqrt(this.graph.order + 1)));
+    const crowd = Math.max(0.45, Math.min(1.4, 9 / Math.sqrt(this.graph.order + 1)));
     this.graph.forEachNode((id, data) => {
       this.graph.setNodeAttribute(id, "size", (Number(data.base) + Math.sqrt(this.graph.degree(id))) * crowd);
     });

@@ -7,7 +7,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { api, inWords } from "../api/client";
 import type { StreamDto } from "../api/types";
-import { codec, count, lines, rate, shortId } from "../format";
+import { count, lines, mainCodec, rate, shortId } from "../format";
 import { go, paths } from "../route";
 import { isOwn, ORDERS, pick, titleOf, type Order } from "../state/browse";
 import { node, streams, told } from "../state/store";
@@ -66,7 +66,7 @@ export function Browse(): JSX.Element {
 function Card({ stream }: { stream: StreamDto }): JSX.Element {
   const own = isOwn(stream);
   const size = lines(stream.height);
-  const facts = [...(size ? [size] : []), ...stream.codecs.slice(0, 1).map(codec), ...(stream.bitrate_bps ? [rate(stream.bitrate_bps)] : [])];
+  const facts = [size, mainCodec(stream.codecs), stream.bitrate_bps ? rate(stream.bitrate_bps) : null].filter((fact) => fact !== null);
   return (
     <li class="card">
       <Thumbnail stream={stream} />

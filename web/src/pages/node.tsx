@@ -145,7 +145,15 @@ function Limit(props: { name: string; value: number | null; onSave: (n: number |
 
 function Doctor({ onError }: { onError: (error: unknown) => void }): JSX.Element {
   const [result, setResult] = useState<DoctorDto | null>(null);
-  const ask = async (): Promise<void> => setResult(await api.doctor());
+  const [absent, setAbsent] = useState(false);
+  const ask = async (): Promise<void> => {
+    try {
+      setResult(await api.doctor());
+    } catch (error) {
+      if (!(error instanceof Refused && error.status === 404)) throw error;
+      setAbsent(true);
+    }
+  };
   return (
     <section class="panel">
       <div class="row"><h2>Doctor</h2><ActionButton class="plain" act={ask} onError={onError}>{result ? "Examine again" : "Examine this node"}</ActionButton></div>
@@ -158,7 +166,8 @@ function Doctor({ onError }: { onError: (error: unknown) => void }): JSX.Element
             </li>
           ))}
         </ul>
-      ) : <p class="small muted">Looks at reachability, the clock and missing media elements, and says what to do.</p>}
+      ) : absent ? <p class="small muted" role="status">This node's doctor works in a terminal: run <code>astral doctor</code> there.</p>
+        : <p class="small muted">Looks at reachability, the clock and missing media elements, and says what to do.</p>}
     </section>
   );
 }

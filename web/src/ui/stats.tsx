@@ -17,12 +17,14 @@ export function StreamStats({ id, buffered }: { id: string; buffered: () => numb
   const latest = useRef(stats);
   latest.current = stats;
   const [behind, setBehind] = useState<(number | null)[]>(() => Array<null>(SAMPLES).fill(null));
+  const [delay, setDelay] = useState<number | null>(null);
   useEffect(() => {
     const timer = setInterval(() => {
       const inPage = buffered();
       const inNetwork = latest.current?.delay_ms ?? null;
       const total = inPage === null && inNetwork === null ? null : (inPage ?? 0) * 1_000 + (inNetwork ?? 0);
       setBehind((old) => [...old.slice(1), total]);
+      setDelay(inNetwork);
     }, 1_000);
     return () => clearInterval(timer);
   }, [buffered]);
@@ -36,7 +38,7 @@ export function StreamStats({ id, buffered }: { id: string; buffered: () => numb
       <Spark values={behind} top={2_000} label={now === null ? "Lag: not known yet" : `Lag: ${lag(now)} now`} />
       <div class="figures field">
         <Figure name="lag behind the source" value={now === null ? "–" : lag(now)} title="Way through the network, plus what waits in this page" />
-        <Figure name="network delay" value={orDash(stats?.delay_ms, lag)} />
+        <Figure name="network delay" value={orDash(delay, lag)} />
         <Figure name="verified chunks" value={orDash(stats?.verified_chunks)} title="Signature checked under the source's key" />
         <Figure name="failovers" value={orDash(stats?.failovers)} title={lastFailover(stats)} />
         {stats?.repaired_chunks == null

@@ -29,6 +29,11 @@ export async function serve(objects) {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     if (pathname.startsWith("/api/v1/")) return answer(pathname, response, objects);
+    if (pathname.startsWith("/live/")) {
+      // A stream whose first picture never comes.
+      response.writeHead(200, { "content-type": "video/x-flv" });
+      return response.write(Buffer.from("464c5601050000000900000000", "hex"));
+    }
     const file = normalize(join(DIST, pathname === "/" ? "index.html" : pathname));
     try {
       if (!file.startsWith(DIST)) throw new Error("outside");

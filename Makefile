@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench test-camera web test-web pictures
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera web test-web pictures
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,16 @@ pictures: test-packages $(WEB) ## take the README's pictures of the page from a 
 
 bench: packages ## what a fan-out costs, beside a plain TCP fan-out in the same run
 	$(CARGO) bench --locked --bench fanout
+
+bench-peers: packages $(WEB) ## what serving players costs, beside nginx-rtmp in the same run
+	@$(TOOLS) benches/debian-peers.txt
+	$(CARGO) bench --locked --bench players
+
+dist: packages $(WEB) ## an archive and a Debian package in target/dist
+	contrib/dist.sh
+
+test-dist: dist ## install that package into a clean Debian and play a stream there (root)
+	tests/dist/run.sh
 
 test-camera: test-packages ## publish from a virtual camera (vivid) inside QEMU
 	tests/camera/run.sh

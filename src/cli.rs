@@ -9,6 +9,7 @@ mod demo;
 mod devices;
 mod doctor;
 mod host;
+mod man;
 mod output;
 mod play;
 mod publish;
@@ -65,6 +66,8 @@ enum Command {
     Doctor(Box<doctor::DoctorArgs>),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
 }
 
 /// Runs the command line of this process to its end.
@@ -111,12 +114,17 @@ impl Command {
             Self::Ctl(args) => tokio::task::spawn_blocking(move || ctl::run(args)).await?,
             Self::Doctor(args) => doctor::run(*args).await,
             Self::Completions(args) => completions::run(&args, &mut Cli::command()),
+            Self::Man(args) => man::run(&args, Cli::command()),
         }
     }
 
     fn node(&self) -> Option<&host::HostArgs> {
         match self {
-            Self::Demo(_) | Self::Devices(_) | Self::Ctl(_) | Self::Completions(_) => None,
+            Self::Demo(_)
+            | Self::Devices(_)
+            | Self::Ctl(_)
+            | Self::Completions(_)
+            | Self::Man(_) => None,
             Self::Doctor(args) => Some(&args.host),
             Self::Run(args) => Some(&args.host),
             Self::Publish(args) => Some(&args.host),

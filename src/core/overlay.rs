@@ -22,10 +22,12 @@ mod commands;
 mod config;
 mod contact;
 mod demotion;
+mod dht;
 mod directory;
 mod dissemination;
 mod event;
 mod expiring_map;
+mod finding;
 mod forwarder;
 pub mod fuzz;
 mod inbound;
@@ -34,6 +36,7 @@ mod leave;
 mod local;
 mod membership;
 mod message;
+mod mixing;
 mod output;
 mod publisher;
 mod rate_limit;
@@ -71,6 +74,7 @@ use crate::{
 
 pub use config::{OverlayConfig, RoleChoice, Tuning};
 pub use contact::{ADDR_BYTES_MAX, ADDRS_MAX, Addr, Contact, path_hash};
+pub use dht::{COORDINATORS, distance};
 pub use event::{
     DemotionReason, Event, MoveCause, NoCapacityReason, PromotionReason, RemovalReason, TicketEnd,
 };
@@ -80,8 +84,9 @@ pub use input::{
 };
 pub use message::{
     Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate, DEPTH_NONE, DirRefusal,
-    DirRequest, DirResponse, Load, PAGE_MAX, PATH_MAX, REVOKE_MAX, RefuseReason, Register, Request,
-    Response, Revoke, RevokeReason, Role, STATUS_STREAMS_MAX, StreamStatus, StripeAnswer, TicketId,
+    DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load, PAGE_MAX, PATH_MAX, REVOKE_MAX,
+    RefuseReason, Register, Request, Response, Revoke, RevokeReason, Role, SHARDS,
+    STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer, TicketId,
     TicketRequest, TicketResponse, Verdict,
 };
 pub use output::{GossipVerdict, LookupKey, Output};
@@ -204,6 +209,7 @@ impl Overlay {
             (registrar, TimeoutReason::Registrar),
             (self.demotion.next_deadline(&self.local), TimeoutReason::Registrar),
             (self.directory.next_deadline().unwrap_or(never), TimeoutReason::Directory),
+            (self.dissemination.next_deadline(), TimeoutReason::Directory),
             (self.publisher.next_deadline(), TimeoutReason::Publisher),
             (self.forwarder.next_deadline().unwrap_or(never), TimeoutReason::Ticket),
             (streams.fold(never, Timestamp::min), TimeoutReason::Stream),
@@ -241,7 +247,7 @@ impl Overlay {
 
     fn streams(&self) -> Vec<StreamView> {
         let view = |(stream, announcement): (&StreamId, &crate::announcement::Announcement)| {
-            let viewers = self.registrar.as_ref().map_or(0, |r| r.carriers(*stream));
+            let viewers = self.registrar.as_ref().map_or(0, |r| r.viewers(*stream));
             StreamView {
                 stream: *stream,
                 source: announcement.source,

@@ -262,3 +262,33 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use astral_core::{
+        ids::{NodeId, StreamId},
+        overlay::distance,
+    };
+    use libp2p::kad::KBucketKey;
+
+    use super::identity;
+
+    /// Otherwise nodes would not agree on who coordinates a stream.
+    #[test]
+    fn the_core_counts_distances_as_kademlia_does() {
+        let stream = StreamId([9; 32]);
+        let target = KBucketKey::new(stream.as_bytes().to_vec());
+        let mut nodes: Vec<_> = (0..60_u8)
+            .filter_map(|seed| {
+                let peer = identity::keypair([seed; 32])?.public().to_peer_id();
+                Some((identity::node_id(&peer)?, peer))
+            })
+            .collect();
+        assert_eq!(nodes.len(), 60);
+        nodes.sort_by_key(|(_, peer)| target.distance(&KBucketKey::from(*peer)));
+        let by_kademlia: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
+        nodes.sort_by_key(|(node, _)| distance(&stream, node));
+        let by_core: Vec<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
+        assert_eq!(by_core, by_kademlia);
+    }
+}

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use astral_core::{
     announcement::SignedAnnouncement,
-    overlay::{LookupId, LookupKey, Role},
+    overlay::{LookupId, LookupKey, Role, distance},
     time::micros,
 };
 
@@ -34,10 +34,12 @@ impl World {
 
     /// Kademlia answers: nothing to a node without any connection.
     pub(super) fn lookup_done(&mut self, node: u32, id: LookupId, key: LookupKey) {
-        let target = match key {
-            LookupKey::Supernodes => 0,
+        // Nodes reckon themselves who coordinates a stream, so its distances must be the real ones.
+        let distance_of = |index: u32| match key {
+            LookupKey::Supernodes => mix(self.nodes[index as usize].hash) ^ mix(0),
             LookupKey::Stream(stream) => {
-                u64::from_be_bytes(*stream.0.first_chunk().expect("32 bytes have a first eight"))
+                let distance = distance(&stream, &self.nodes[index as usize].contact.node);
+                u64::from_be_bytes(*distance.first_chunk().expect("32 bytes have a first eight"))
             }
         };
         let isolated = self.nodes[node as usize].neighbours.is_empty();
@@ -48,7 +50,7 @@ impl World {
             .filter(|(index, died)| {
                 !isolated && **index != node && died.is_none_or(|at| now - at < stale)
             })
-            .map(|(index, _)| (mix(self.nodes[*index as usize].hash) ^ mix(target), *index))
+            .map(|(index, _)| (distance_of(*index), *index))
             .collect();
         near.sort_unstable();
         near.truncate(CLOSEST);

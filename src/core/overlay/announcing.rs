@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{DirRequest, Offence, Output, Overlay, directory::Applied, local::Purpose};
+use super::{
+    DirRequest, Offence, Output, Overlay, dht::coordinators, directory::Applied, local::Purpose,
+};
 use crate::{
     announcement::SignedAnnouncement,
     ids::{NodeId, StreamId},
@@ -106,6 +108,13 @@ impl Overlay {
             // Neighbours hear it directly as well: gossip needs time to form its mesh.
             for neighbour in registrar.neighbours() {
                 self.dissemination.queue(neighbour, stream);
+            }
+            // So do the coordinators, whom everybody asks who does not know it.
+            let me = self.local.me.node;
+            for node in coordinators(&self.local, &stream) {
+                if node != me {
+                    self.dissemination.queue(node, stream);
+                }
             }
             self.local.emit(Output::Gossip { announcement: Arc::clone(announcement) });
         }

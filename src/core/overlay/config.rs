@@ -200,11 +200,27 @@ pub struct Tuning {
     /// Leaving takes at most this.
     pub leave_max: Duration,
 
+    /// Between summaries of a supernode to the coordinators of streams, when something changed.
+    pub summary_every: Duration,
+    /// A summary, or a coordinator's answer, counts for this long. It is repeated in a third of it.
+    pub summary_lifetime: Duration,
+    /// Between exchanges of coordinators, when something changed.
+    pub share_every: Duration,
+    /// Coordinators are asked again after this when little is known of a stream.
+    pub ask_coordinators_every: Duration,
+    /// A question to the coordinators ends after this.
+    pub find_deadline: Duration,
+    /// Candidates named for each stripe, beside the source.
+    pub candidates_per_stripe: usize,
+
     /// Ticket requests a second that one node may make.
     pub ticket_rate: u32,
     /// Directory requests a second that one node may make.
     pub dir_rate: u32,
-    /// Directory requests a second that a guest may make.
+    /// Pages and comparisons of directories a second that one node may ask for: 5,000 streams
+    /// within 5 s.
+    pub list_rate: u32,
+    /// Directory requests a second that a guest may make, and as many pages.
     pub guest_rate: u32,
     /// Most nodes remembered.
     pub nodes_max: usize,
@@ -286,8 +302,15 @@ impl Default for Tuning {
             source_lost_after: Duration::from_secs(5),
             source_wait: Duration::from_secs(30),
             leave_max: Duration::from_secs(2),
+            summary_every: Duration::from_secs(5),
+            summary_lifetime: Duration::from_secs(45),
+            share_every: Duration::from_secs(1),
+            ask_coordinators_every: Duration::from_secs(5),
+            find_deadline: Duration::from_secs(3),
+            candidates_per_stripe: 6,
             ticket_rate: 20,
             dir_rate: 20,
+            list_rate: 64,
             guest_rate: 2,
             nodes_max: 2_000,
             tickets_max: 4_096,

@@ -5,7 +5,10 @@
 
 use std::{cmp::Ordering, sync::Arc, time::Duration};
 
-use super::{Event, PAGE_MAX, RemovalReason, expiring_map::ExpiringMap, local::Local};
+use super::{
+    Event, HEADS_MAX, Head, PAGE_MAX, RemovalReason, SHARDS, expiring_map::ExpiringMap,
+    local::Local,
+};
 use crate::{
     announcement::{Announcement, SignedAnnouncement},
     ids::StreamId,
@@ -17,7 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Directory {
     entries: ExpiringMap<StreamId, Entry>,
-    digest: u64,
+    /// A digest of each shard.
+    shards: [u64; SHARDS],
 }
 
 #[derive(Debug)]
@@ -43,7 +47,7 @@ pub(super) enum Applied {
 
 impl Directory {
     pub(super) const fn new() -> Self {
-        Self { entries: ExpiringMap::new(), digest: 0 }
+        Self { entries: ExpiringMap::new(), shards: [0; SHARDS] }
     }
 
     /// Whether `announcement` would be news: cheap, so that only news is verified.
@@ -95,9 +99,10 @@ impl Directory {
         let left = Duration::from_secs(left.saturating_sub(local.unix_now()));
         let entry = Entry { signed: Arc::clone(announcement), known_since: local.now };
         let old = self.entries.insert(stream, entry, local.now + left).map(|old| old.signed);
-        self.digest ^= fingerprint(stream, new);
+        let digest = &mut self.shards[shard(&stream)];
+        *digest ^= fingerprint(stream, new);
         if let Some(old) = &old {
-            self.digest ^= fingerprint(stream, old.announcement());
+            *digest ^= fingerprint(stream, old.announcement());
         }
         let was_live = old.as_ref().is_some_and(|old| !old.announcement().ended);
         let (name, title) = (new.name.as_str().to_owned(), new.title.clone());
@@ -116,7 +121,7 @@ impl Directory {
 
     pub(super) fn handle_timeout(&mut self, local: &mut Local) {
         while let Some((stream, Entry { signed: old, .. })) = self.entries.pop_due(local.now) {
-            self.digest ^= fingerprint(stream, old.announcement());
+            self.shards[shard(&stream)] ^= fingerprint(stream, old.announcement());
             if !old.announcement().ended {
                 local.event(Event::StreamRemoved { stream, reason: RemovalReason::Expired });
             }
@@ -128,8 +133,17 @@ impl Directory {
     }
 
     /// Equal digests: equal directories.
-    pub(super) const fn digest(&self) -> u64 {
-        self.digest
+    pub(super) fn digest(&self) -> u64 {
+        self.shards.iter().fold(0, |all, shard| all ^ shard)
+    }
+
+    /// The same for each shard.
+    pub(super) const fn shards(&self) -> &[u64; SHARDS] {
+        &self.shards
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The newest statement about a stream, a tombstone included.
@@ -143,6 +157,38 @@ impl Directory {
             .iter()
             .map(|(stream, entry)| (stream, entry.signed.announcement()))
             .filter(|(_, announcement)| !announcement.ended)
+    }
+
+    /// Revisions of the streams in those shards that differ from `theirs`, as many as fit a message,
+    /// and where the next ones begin.
+    pub(super) fn heads(
+        &self,
+        theirs: &[u64],
+        after: Option<StreamId>,
+    ) -> (Vec<Head>, Option<StreamId>) {
+        let differs = |stream: &StreamId| {
+            let shard = shard(stream);
+            theirs.get(shard) != Some(&self.shards[shard])
+        };
+        let mut rest = self.entries.iter_after(after).filter(|(stream, _)| differs(stream));
+        let head = |(stream, entry): (&StreamId, &Entry)| {
+            let (epoch, revision) = entry.signed.announcement().order();
+            Head { stream: *stream, epoch, revision }
+        };
+        let heads: Vec<Head> = rest.by_ref().take(HEADS_MAX).map(head).collect();
+        let next = heads.last().map(|head| head.stream).filter(|_| rest.next().is_some());
+        (heads, next)
+    }
+
+    /// The announcements of these streams, in their order, as many as fit a message.
+    pub(super) fn several(&self, streams: &[StreamId]) -> Vec<Arc<SignedAnnouncement>> {
+        let mut bytes = 0;
+        let known = streams.iter().filter_map(|stream| self.find(stream));
+        let fits = |signed: &&Arc<SignedAnnouncement>| {
+            bytes += signed.wire_len() + 8;
+            bytes <= PAGE_BYTES_MAX
+        };
+        known.take_while(fits).take(PAGE_MAX).cloned().collect()
     }
 
     /// A page that fits a message, and where the next one begins.
@@ -166,6 +212,10 @@ impl Directory {
 
 /// Most bytes of announcements in one message.
 pub(super) const PAGE_BYTES_MAX: usize = 12 * 1_024;
+
+fn shard(stream: &StreamId) -> usize {
+    usize::from(stream.as_bytes()[0]) * SHARDS / 256
+}
 
 fn fingerprint(stream: StreamId, announcement: &Announcement) -> u64 {
     let mut hasher = blake3::Hasher::new();

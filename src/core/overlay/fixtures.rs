@@ -7,9 +7,10 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use super::{
-    Addr, Ask, AskAnswer, AskStripe, Candidate, Contact, DEPTH_NONE, DirRefusal, DirRequest,
-    DirResponse, Load, RefuseReason, Register, Revoke, RevokeReason, Role, StreamStatus,
-    StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
+    Addr, Ask, AskAnswer, AskStripe, CANDIDATES_MAX, Candidate, Contact, DEPTH_NONE, DirRefusal,
+    DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load, RefuseReason, Register, Revoke,
+    RevokeReason, Role, SHARDS, SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer,
+    TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
     testnet::{draft, node, source_key},
 };
 use crate::{
@@ -119,6 +120,17 @@ fn directory_messages_have_their_golden_bytes() {
     message("dir-join", &DirRequest::Join { stream });
     message("dir-find", &DirRequest::Find { stream });
     message("dir-list", &DirRequest::List { after: Some(StreamId([8; 32])) });
+    let shards = vec![0, u64::MAX, 7];
+    message("dir-compare", &DirRequest::Compare { shards, after: Some(StreamId([8; 32])) });
+    let streams = vec![StreamId([1; 32]), stream];
+    message("dir-fetch", &DirRequest::Fetch { streams });
+    message("dir-carriers", &DirRequest::Carriers { stream });
+    let summary = StreamSummary { stream, viewers: 70, candidates: candidates(), relayed: true };
+    message("dir-summary", &DirRequest::Summary { streams: vec![summary] });
+    let announcement_of = Some(Arc::clone(&live));
+    let offer =
+        DirRequest::Offer { stream, announcement: announcement_of, candidates: candidates() };
+    message("dir-offer", &offer);
     message("dir-publish", &DirRequest::Publish { announcement: announcement(true) });
     message("dir-push", &DirRequest::Push { announcements: vec![Arc::clone(&live)] });
     let others = vec![contact(5), contact(6)];
@@ -141,6 +153,8 @@ fn directory_messages_have_their_golden_bytes() {
     message("dir-found", &DirResponse::Found { announcement: None });
     let page = DirResponse::Page { announcements: vec![live], next: Some(stream) };
     message("dir-page", &page);
+    let heads = vec![Head { stream, epoch: 1_800_000_000, revision: 3 }];
+    message("dir-heads", &DirResponse::Heads { heads, next: Some(stream) });
     let refused = DirResponse::Refused { reason: DirRefusal::NotSupernode, retry_ms: 0 };
     message("dir-refused", &refused);
 }
@@ -177,6 +191,25 @@ fn messages_beyond_their_bounds_are_refused() {
     assert_eq!(TicketRequest::from_wire(&bytes), Err(super::WireError::OutOfBounds));
     let huge = vec![0; super::MESSAGE_BYTES_MAX + 1];
     assert_eq!(TicketRequest::from_wire(&huge), Err(super::WireError::TooLarge));
+    let summary = |count| StreamSummary {
+        stream: StreamId([1; 32]),
+        viewers: 1,
+        candidates: vec![candidates()[1].clone(); count],
+        relayed: false,
+    };
+    let beyond: [DirRequest; 4] = [
+        DirRequest::Compare { shards: vec![1; SHARDS + 1], after: None },
+        DirRequest::Fetch { streams: vec![StreamId([1; 32]); FETCH_MAX + 1] },
+        DirRequest::Summary { streams: vec![summary(0); SUMMARY_STREAMS_MAX + 1] },
+        DirRequest::Summary { streams: vec![summary(CANDIDATES_MAX + 1)] },
+    ];
+    for request in beyond {
+        let bytes = request.to_wire().unwrap();
+        assert_eq!(DirRequest::from_wire(&bytes), Err(super::WireError::OutOfBounds));
+    }
+    let head = Head { stream: StreamId([1; 32]), epoch: u64::MAX, revision: u64::MAX };
+    let full = DirResponse::Heads { heads: vec![head; HEADS_MAX], next: Some(head.stream) };
+    assert!(full.to_wire().is_ok(), "a full answer fits a message");
     let mut trailing = corpus("ticket-done")[0].clone();
     trailing.push(0);
     assert_eq!(TicketResponse::from_wire(&trailing), Err(super::WireError::Malformed));

@@ -40,6 +40,7 @@ impl Overlay {
                 self.registrant.lookup_done(&mut self.local, id, &found);
                 if let Some(registrar) = &mut self.registrar {
                     registrar.lookup_done(&mut self.local, id, &found);
+                    registrar.coordination.lookup_done(&mut self.local, id, &found);
                 }
             }
             Input::Discovered { contact } => {
@@ -119,6 +120,7 @@ impl Overlay {
         if let Some(registrar) = &mut self.registrar {
             registrar.drive(&mut self.local, digest);
         }
+        self.drive_finding();
         self.publisher.drive(&mut self.local, &mut self.forwarder);
         self.hand_over_announcements();
         let joins: Vec<StreamId> = self
@@ -133,6 +135,7 @@ impl Overlay {
             watch.drive(&mut self.local, &mut self.forwarder);
         }
         self.watches.retain(|_, watch| !watch.is_done());
+        self.dissemination.drive(&mut self.local, &self.directory);
         self.dissemination.flush(&mut self.local, &self.directory);
         let home = self.registrant.home().filter(|_| self.registrant.is_member());
         let backup = self.registrant.backup();
@@ -184,7 +187,7 @@ impl Overlay {
             }
             Step::Home { node, in_sync } => {
                 if !in_sync {
-                    self.dissemination.fetch(&mut self.local, node);
+                    self.dissemination.fetch(&mut self.local, &self.directory, node);
                     self.publisher.hand_over_again();
                 }
             }

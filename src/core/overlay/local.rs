@@ -13,8 +13,13 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::{
     Contact, Counters, DirRequest, Event, LookupId, LookupKey, Offence, Output, OverlayConfig,
-    Request, RequestId, TicketRequest, carriage::Carried, expiring_map::ExpiringMap,
-    membership::Membership, path_hash, score::Scores,
+    Request, RequestId, TicketRequest,
+    carriage::Carried,
+    dht::{Position, node_position},
+    expiring_map::ExpiringMap,
+    membership::Membership,
+    path_hash,
+    score::Scores,
 };
 use crate::{
     ids::{NodeId, StreamId, Stripe},
@@ -28,6 +33,8 @@ pub(super) struct Local {
     pub(super) me: Contact,
     /// Path hash of `me`.
     pub(super) hash: u64,
+    /// Place of `me` in the distributed hash table.
+    pub(super) position: Position,
     /// Others can dial this node.
     pub(super) reachable: bool,
     pub(super) leaving: bool,
@@ -62,11 +69,27 @@ pub(super) enum Purpose {
     Meet,
     Unregister,
     Status,
-    Join { stream: StreamId },
-    List,
-    Publish { stream: StreamId },
+    Join {
+        stream: StreamId,
+    },
+    /// Of a list, or of what a list lacks.
+    Fetch {
+        part: u8,
+    },
+    Carriers {
+        stream: StreamId,
+    },
+    Summary,
+    Offer,
+    Publish {
+        stream: StreamId,
+    },
     Push,
-    Ask { stream: StreamId, stripes: Vec<Stripe>, renewal: bool },
+    Ask {
+        stream: StreamId,
+        stripes: Vec<Stripe>,
+        renewal: bool,
+    },
     Release,
     Revoke,
 }
@@ -77,6 +100,7 @@ impl Local {
         Self {
             me: Contact::new(me, Vec::new()),
             hash: path_hash(&me),
+            position: node_position(&me),
             reachable: false,
             leaving: false,
             usable: Bitrate::from_bps(0),
@@ -180,7 +204,10 @@ impl Local {
                     | Purpose::Meet
                     | Purpose::Status
                     | Purpose::Join { .. }
-                    | Purpose::List
+                    | Purpose::Fetch { .. }
+                    | Purpose::Carriers { .. }
+                    | Purpose::Summary
+                    | Purpose::Offer
                     | Purpose::Push
                     | Purpose::Ask { .. }
                     | Purpose::Revoke => false,

@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Contact, NodeView, OverlayConfig};
+use super::{
+    Contact, NodeView, OverlayConfig,
+    dht::{Position, node_position},
+};
 use crate::{announcement::Scheme, ids::NodeId, time::Timestamp};
 
 /// How a contact was learnt.
@@ -39,6 +42,8 @@ pub(super) struct Known {
     pub(super) private: bool,
     pub(super) supernode: bool,
     pub(super) rtt: Option<Duration>,
+    /// Its place in the distributed hash table.
+    pub(super) position: Position,
     failures: u32,
     retry_at: Timestamp,
     heard_at: Timestamp,
@@ -217,8 +222,9 @@ impl Membership {
 }
 
 impl Known {
-    const fn new(contact: Contact, now: Timestamp) -> Self {
+    fn new(contact: Contact, now: Timestamp) -> Self {
         Self {
+            position: node_position(&contact.node),
             contact,
             linked: false,
             private: false,

@@ -20,6 +20,14 @@ pub const CANDIDATES_MAX: usize = 16;
 pub const CONTACTS_MAX: usize = 16;
 /// Most streams of one STATUS.
 pub const STATUS_STREAMS_MAX: usize = 64;
+/// Most streams of one summary.
+pub const SUMMARY_STREAMS_MAX: usize = 4;
+/// Shards of a directory, by the first bits of the streams' ids.
+pub const SHARDS: usize = 64;
+/// Most revisions of one answer.
+pub const HEADS_MAX: usize = 160;
+/// Most streams fetched by one request.
+pub const FETCH_MAX: usize = 64;
 /// Most announcements of one page or push.
 pub const PAGE_MAX: usize = 64;
 /// Longest path of a stripe, in nodes; deeper is refused.
@@ -270,6 +278,37 @@ pub enum DirRequest {
         /// Continue behind this one.
         after: Option<StreamId>,
     },
+    /// What differs between the asker's directory and this one?
+    Compare {
+        /// Digest of each of the asker's [`SHARDS`] shards.
+        shards: Vec<u64>,
+        /// Continue behind this one.
+        after: Option<StreamId>,
+    },
+    /// The announcements of these streams.
+    Fetch {
+        /// In ascending order, at most [`FETCH_MAX`].
+        streams: Vec<StreamId>,
+    },
+    /// Supernode to a coordinator of a stream: who carries it? Answered from what is known there.
+    Carriers {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// Supernode to a coordinator, or one coordinator to another: who carries what.
+    Summary {
+        /// At most [`SUMMARY_STREAMS_MAX`].
+        streams: Vec<StreamSummary>,
+    },
+    /// Supernode to a member that asked who may serve a stream: more has been found out.
+    Offer {
+        /// Which stream.
+        stream: StreamId,
+        /// The newest announcement, when known.
+        announcement: Option<Arc<SignedAnnouncement>>,
+        /// Best first, at most [`CANDIDATES_MAX`].
+        candidates: Vec<Candidate>,
+    },
     /// Member to supernode: announce this (or its end).
     Publish {
         /// What to announce.
@@ -326,6 +365,30 @@ pub struct StreamStatus {
     pub seeding: bool,
 }
 
+/// Who carries a stream, as one supernode knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StreamSummary {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Viewers and seeders there.
+    pub viewers: u32,
+    /// The best of them, at most [`CANDIDATES_MAX`].
+    pub candidates: Vec<Candidate>,
+    /// A coordinator tells what others told it: not to be told on.
+    pub relayed: bool,
+}
+
+/// Which statement about a stream is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Head {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Epoch of the newest announcement.
+    pub epoch: u64,
+    /// Revision within it.
+    pub revision: u64,
+}
+
 /// What a supernode answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -349,7 +412,7 @@ pub enum DirResponse {
     },
     /// Noted.
     Done,
-    /// Answer to JOIN.
+    /// Answer to JOIN and CARRIERS.
     Candidates {
         /// The newest announcement, when known.
         announcement: Option<Arc<SignedAnnouncement>>,
@@ -361,7 +424,14 @@ pub enum DirResponse {
         /// `None`: unknown here.
         announcement: Option<Arc<SignedAnnouncement>>,
     },
-    /// Answer to LIST.
+    /// Answer to COMPARE: the streams of the shards that differ.
+    Heads {
+        /// Ordered by stream, at most [`HEADS_MAX`].
+        heads: Vec<Head>,
+        /// Where the next answer begins; `None` when this was the last.
+        next: Option<StreamId>,
+    },
+    /// Answer to LIST and FETCH.
     Page {
         /// At most [`PAGE_MAX`].
         announcements: Vec<Arc<SignedAnnouncement>>,

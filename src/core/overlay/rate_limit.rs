@@ -11,7 +11,12 @@ use crate::{ids::NodeId, time::Timestamp};
 pub(super) enum Lane {
     Ticket,
     Dir,
+    /// Whole lists and comparisons, which come in rows.
+    List,
+    /// Between supernodes.
+    Peer,
     Guest,
+    GuestList,
 }
 
 /// Token buckets: a node may save up two seconds' worth.

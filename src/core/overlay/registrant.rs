@@ -184,6 +184,7 @@ impl Registrant {
             DirResponse::Done
             | DirResponse::Candidates { .. }
             | DirResponse::Found { .. }
+            | DirResponse::Heads { .. }
             | DirResponse::Page { .. } => self.refused(local, from, digest),
         }
     }

@@ -1,19 +1,24 @@
 //! The supernode role: members, neighbours, and what members carry.
 //!
 //! Owns registrations, their exact capacity, the neighbours it meets, and the statuses from which
-//! candidates are picked. Does not own announcements (see `directory`), nor when a node becomes a
-//! supernode (see `registrant`). Coordinators of a stream slot in beside [`Registrar::candidates`].
+//! candidates are picked. Does not own announcements (see `directory`), what other supernodes know
+//! (see `coordination`), nor when a node becomes a supernode (see `registrant`) or stops being one
+//! (see `demotion`).
 
+mod coordination;
+
+use std::collections::BTreeMap;
+
+pub(super) use self::coordination::{Coordination, Own, Waiting};
 use super::{
     CONTACTS_MAX, Candidate, Contact, DirRefusal, DirRequest, DirResponse, Load, LookupId,
-    LookupKey, Register, Role, StreamStatus,
+    LookupKey, Register, Role, StreamStatus, StreamSummary,
     expiring_map::ExpiringMap,
-    forwarder::bound,
     local::{Local, Purpose},
     membership::Learnt,
+    mixing::mix,
 };
 use crate::{
-    announcement::Announcement,
     ids::{NodeId, StreamId},
     time::Timestamp,
 };
@@ -27,6 +32,8 @@ pub(super) struct Registrar {
     /// What each told of itself when it was last met.
     neighbours: ExpiringMap<NodeId, Option<Load>>,
     statuses: ExpiringMap<(StreamId, NodeId), StreamStatus>,
+    /// What other supernodes know.
+    pub(super) coordination: Coordination,
     lookup: Option<LookupId>,
     lookup_at: Timestamp,
     meet_at: Timestamp,
@@ -35,12 +42,13 @@ pub(super) struct Registrar {
 }
 
 impl Registrar {
-    pub(super) const fn new(now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self {
             members: ExpiringMap::new(),
             backups: ExpiringMap::new(),
             neighbours: ExpiringMap::new(),
             statuses: ExpiringMap::new(),
+            coordination: Coordination::new(now),
             lookup: None,
             lookup_at: now,
             meet_at: now,
@@ -124,58 +132,67 @@ impl Registrar {
         } else {
             return DirResponse::Refused { reason: DirRefusal::NotMember, retry_ms: 0 };
         };
-        self.drop_statuses(from);
         let until = local.now + lifetime;
+        let is_new = |status: &StreamStatus| self.of_stream(status.stream).next().is_none();
+        if streams.iter().any(is_new) {
+            self.coordination.hurry(local.now);
+        }
+        self.drop_statuses(from);
         for status in streams {
             self.statuses.insert((status.stream, from), status, until);
         }
         DirResponse::Done
     }
 
-    /// Who may serve a stream: members that carry it, best first, and the source.
-    pub(super) fn candidates(
+    /// Members that carry a stream, best first, with this node when it does (`own`); and charges of
+    /// other supernodes that have it as their backup.
+    pub(super) fn carriers(
         &self,
         local: &mut Local,
         stream: StreamId,
-        asker: NodeId,
-        announcement: Option<&Announcement>,
         own: Option<StreamStatus>,
-    ) -> Vec<Candidate> {
-        let source = announcement.map(|announcement| announcement.node.node);
-        let first = (stream, NodeId([0; 32]));
-        let mut ranked = Vec::new();
+    ) -> [Vec<Candidate>; 2] {
         let me = local.me.node;
-        let carriers = self
-            .statuses
-            .iter_after(Some(first))
-            .take_while(|((of, _), _)| *of == stream)
-            .map(|((_, node), status)| (*node, status.clone()))
-            .chain(own.map(|status| (me, status)));
-        for (node, status) in carriers.collect::<Vec<_>>() {
+        let told: Vec<_> = self
+            .of_stream(stream)
+            .map(|(node, status)| (node, status.clone()))
+            .chain(own.map(|status| (me, status)))
+            .collect();
+        let mut ranked = Vec::new();
+        for (node, StreamStatus { depths, free, .. }) in told {
             let contact = if node == me { Some(&local.me) } else { local.nodes.contact(&node) };
-            let Some(contact) = contact.cloned().filter(|_| node != asker) else { continue };
-            if local.is_banned(&node) {
+            let Some(contact) = contact.cloned().filter(|_| !local.is_banned(&node)) else {
                 continue;
-            }
-            let StreamStatus { depths, free, .. } = status;
+            };
             let depth = depths.iter().copied().min().unwrap_or(u8::MAX);
-            let is_source = source == Some(node);
-            let candidate = Candidate { contact, depths, free, source: is_source };
-            // The source always has its place; of the others equally good ones take turns.
-            ranked.push((!is_source, free == 0, depth, local.random(), candidate));
+            let is_charge = self.backups.contains(&node);
+            let candidate = Candidate { contact, depths, free, source: false };
+            // Of those equally good all take turns.
+            ranked.push((is_charge, free == 0, depth, local.random(), candidate));
         }
-        ranked.sort_by_key(|(other, full, depth, lot, _)| (*other, *full, *depth, *lot));
+        ranked.sort_by_key(|(charge, full, depth, lot, _)| (*charge, *full, *depth, *lot));
+        let members_until = ranked.partition_point(|(charge, ..)| !charge);
         let mut list: Vec<_> = ranked.into_iter().map(|(.., candidate)| candidate).collect();
-        if let Some(announcement) = announcement
-            && !list.iter().any(|candidate| candidate.source)
-            && announcement.node.node != asker
-        {
-            let contact = announcement.node.clone();
-            let depths = vec![0; usize::from(announcement.k)];
-            list.insert(0, Candidate { contact, depths, free: 1, source: true });
+        let charges = list.split_off(members_until);
+        [list, charges]
+    }
+
+    /// What the members carry, for the coordinators; `own` is what this node does.
+    pub(super) fn summaries(&self, local: &mut Local, own: Vec<StreamStatus>) -> Own {
+        let members = self.statuses.keys().filter(|(_, node)| self.members.contains(node));
+        let mut viewers: BTreeMap<StreamId, u32> = BTreeMap::new();
+        let streams = members.map(|(stream, _)| *stream).chain(own.iter().map(|own| own.stream));
+        for stream in streams {
+            *viewers.entry(stream).or_default() += 1;
         }
-        bound(&mut list);
-        list
+        let mut own: BTreeMap<_, _> = own.into_iter().map(|own| (own.stream, own)).collect();
+        let summary = |(stream, viewers)| {
+            let [members, _] = self.carriers(local, stream, own.remove(&stream));
+            let mut candidates = mix(None, vec![members], SUMMARY_PER_STRIPE);
+            candidates.truncate(SUMMARY_PER_STRIPE);
+            (stream, StreamSummary { stream, viewers, candidates, relayed: false })
+        };
+        viewers.into_iter().map(summary).collect()
     }
 
     /// The lookup of other supernodes is done.
@@ -239,6 +256,7 @@ impl Registrar {
     pub(super) fn next_deadline(&self) -> Timestamp {
         let at = self.lookup_at.min(self.meet_at);
         let nodes = [self.members.next(), self.backups.next(), self.neighbours.next()];
+        let at = at.min(self.coordination.next_deadline());
         let tables = nodes.into_iter().chain([self.statuses.next()]);
         tables.flatten().fold(at, Timestamp::min)
     }
@@ -286,12 +304,18 @@ impl Registrar {
         self.closing = true;
     }
 
-    /// Members that carry a stream.
-    pub(super) fn carriers(&self, stream: StreamId) -> u32 {
-        let first = (stream, NodeId([0; 32]));
-        let of_stream =
-            self.statuses.iter_after(Some(first)).take_while(|((of, _), _)| *of == stream);
-        u32::try_from(of_stream.count()).unwrap_or(u32::MAX)
+    /// Viewers and seeders of a stream, as far as this supernode was told.
+    pub(super) fn viewers(&self, stream: StreamId) -> u32 {
+        let members = self.of_stream(stream).filter(|(node, _)| self.members.contains(node));
+        let members = u32::try_from(members.count()).unwrap_or(u32::MAX);
+        members.saturating_add(self.coordination.viewers(stream))
+    }
+
+    fn of_stream(&self, stream: StreamId) -> impl Iterator<Item = (NodeId, &StreamStatus)> {
+        self.statuses
+            .iter_after(Some((stream, NodeId([0; 32]))))
+            .take_while(move |((of, _), _)| *of == stream)
+            .map(|((_, node), status)| (*node, status))
     }
 
     fn meet(&self, local: &mut Local, node: NodeId, digest: u64) {
@@ -345,3 +369,6 @@ impl Registrar {
         known.into_iter().take(CONTACTS_MAX / 2).map(|known| known.contact.clone()).collect()
     }
 }
+
+/// Candidates that a summary names for each stripe, and in all.
+const SUMMARY_PER_STRIPE: usize = 4;

@@ -8,12 +8,12 @@ use super::{
     Request, Response, Role, TicketRequest, TicketResponse,
     announcing::Origin,
     directory::Applied,
+    finding::Scope,
     membership::Learnt,
     rate_limit::{Admission, Lane},
     registrar::Registrar,
-    reporter,
 };
-use crate::ids::{NodeId, StreamId};
+use crate::ids::NodeId;
 
 impl Overlay {
     /// Every request is answered at once, from local state.
@@ -76,10 +76,20 @@ impl Overlay {
         let lane = match request {
             // A stranger's registration is no guest's request.
             DirRequest::Register(_) | DirRequest::Unregister => Lane::Dir,
+            // Any two supernodes may be each other's coordinators.
+            DirRequest::Carriers { .. } | DirRequest::Summary { .. } => Lane::Peer,
+            DirRequest::Push { .. } if !known && registrar.is_some() => Lane::Peer,
+            DirRequest::List { .. } | DirRequest::Compare { .. } | DirRequest::Fetch { .. } => {
+                if known {
+                    Lane::List
+                } else {
+                    Lane::GuestList
+                }
+            }
             DirRequest::Status { .. }
             | DirRequest::Join { .. }
             | DirRequest::Find { .. }
-            | DirRequest::List { .. }
+            | DirRequest::Offer { .. }
             | DirRequest::Publish { .. }
             | DirRequest::Push { .. } => {
                 if known {
@@ -106,12 +116,22 @@ impl Overlay {
                 DirResponse::Done
             }
             DirRequest::Push { announcements } => {
-                if !known {
+                // To a supernode anybody may be another that coordinates with it.
+                if !known && self.registrar.is_none() {
                     return refuse(DirRefusal::NotMember);
                 }
                 for announcement in &announcements {
                     self.take_in(announcement, Origin::Heard(from));
                 }
+                DirResponse::Done
+            }
+            DirRequest::Offer { stream, announcement, candidates } => {
+                let is_home = self.registrant.home() == Some(from);
+                if !is_home && self.registrant.backup() != Some(from) {
+                    return refuse(DirRefusal::NotMember);
+                }
+                let offer = DirResponse::Candidates { announcement, candidates };
+                self.on_candidates(from, stream, offer);
                 DirResponse::Done
             }
             request => self.on_registrar(from, request),
@@ -137,18 +157,33 @@ impl Overlay {
                 if register.role == Role::Supernode
                     && matches!(answer, DirResponse::Accepted { in_sync: false, .. })
                 {
-                    self.dissemination.fetch(&mut self.local, from);
+                    self.dissemination.fetch(&mut self.local, &self.directory, from);
                 }
                 answer
             }
             DirRequest::Status { streams } => registrar.on_status(&self.local, from, streams),
-            DirRequest::Join { stream } => self.candidates_for(from, stream),
+            DirRequest::Join { stream } => self.candidates_for(from, stream, Scope::Member),
+            DirRequest::Carriers { stream } => {
+                self.candidates_for(from, stream, Scope::Coordinator)
+            }
+            DirRequest::Summary { streams } => {
+                registrar.coordination.on_summary(&mut self.local, from, streams);
+                DirResponse::Done
+            }
             DirRequest::Find { stream } => {
                 DirResponse::Found { announcement: self.directory.find(&stream).cloned() }
             }
             DirRequest::List { after } => {
                 let (announcements, next) = self.directory.page(after);
                 DirResponse::Page { announcements, next }
+            }
+            DirRequest::Compare { shards, after } => {
+                let (heads, next) = self.directory.heads(&shards, after);
+                DirResponse::Heads { heads, next }
+            }
+            DirRequest::Fetch { streams } => {
+                let announcements = self.directory.several(&streams);
+                DirResponse::Page { announcements, next: None }
             }
             DirRequest::Publish { announcement } => {
                 match self.take_in(&announcement, Origin::Publish(from)) {
@@ -165,30 +200,19 @@ impl Overlay {
                 }
             }
             // Answered before.
-            DirRequest::Unregister | DirRequest::Push { .. } => DirResponse::Done,
+            DirRequest::Unregister | DirRequest::Push { .. } | DirRequest::Offer { .. } => {
+                DirResponse::Done
+            }
         }
-    }
-
-    pub(super) fn candidates_for(&mut self, asker: NodeId, stream: StreamId) -> DirResponse {
-        let announcement = self.directory.find(&stream).cloned();
-        let Some(registrar) = &self.registrar else {
-            return DirResponse::Refused { reason: DirRefusal::NotSupernode, retry_ms: 0 };
-        };
-        let own = reporter::statuses(&self.local, &self.forwarder)
-            .into_iter()
-            .find(|status| status.stream == stream);
-        let live = announcement.as_ref().map(|signed| signed.announcement());
-        let live = live.filter(|announcement| !announcement.ended);
-        let candidates = registrar.candidates(&mut self.local, stream, asker, live, own);
-        DirResponse::Candidates { announcement, candidates }
     }
 
     fn is_admitted(&mut self, from: NodeId, lane: Lane) -> bool {
         let tuning = &self.local.config.tuning;
         let per_second = match lane {
             Lane::Ticket => tuning.ticket_rate,
-            Lane::Dir => tuning.dir_rate,
-            Lane::Guest => tuning.guest_rate,
+            Lane::Dir | Lane::Peer => tuning.dir_rate,
+            Lane::List => tuning.list_rate,
+            Lane::Guest | Lane::GuestList => tuning.guest_rate,
         };
         let admission = self.limits.take(from, lane, per_second, self.local.now);
         if admission == Admission::Pass {

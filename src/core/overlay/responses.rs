@@ -3,12 +3,12 @@
 //! Owns the matching of answers with what was asked. Does not own any decision of a sub-machine.
 
 use super::{
-    AskAnswer, DirRequest, DirResponse, EndReason, Overlay, RequestFailure, RequestId, Response,
-    StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict,
+    AskAnswer, DirResponse, EndReason, Overlay, RequestFailure, RequestId, Response, StripeAnswer,
+    TicketId, TicketRequest, TicketResponse, Verdict,
     announcing::Origin,
     local::{Pending, Purpose},
 };
-use crate::ids::{NodeId, StreamId};
+use crate::ids::NodeId;
 
 impl Overlay {
     pub(super) fn on_response(&mut self, id: RequestId, result: Result<Response, RequestFailure>) {
@@ -54,7 +54,8 @@ impl Overlay {
                     watch.joined(&mut self.local, None);
                 }
             }
-            Purpose::List => self.dissemination.fetch_failed(to),
+            Purpose::Fetch { part } => self.dissemination.failed(to, part),
+            Purpose::Carriers { stream } => self.on_carriers(to, stream, None),
             Purpose::Push => self.dissemination.pushed(to),
             Purpose::Ask { stream, .. } => {
                 if let Some(watch) = self.watches.get_mut(&stream) {
@@ -64,7 +65,11 @@ impl Overlay {
             Purpose::Publish { stream } => self.publisher.unconfirmed(stream, self.local.now),
             // A member that does not answer is not waited for.
             Purpose::Unregister => self.dismissed(to),
-            Purpose::Status | Purpose::Release | Purpose::Revoke => {}
+            Purpose::Status
+            | Purpose::Summary
+            | Purpose::Offer
+            | Purpose::Release
+            | Purpose::Revoke => {}
         }
     }
 
@@ -74,23 +79,6 @@ impl Overlay {
             registrar.on_unregister(member);
         }
         self.dissemination.forget(&member);
-    }
-
-    /// Asks the directory for candidates: the supernode, or oneself.
-    pub(super) fn join(&mut self, stream: StreamId) {
-        if self.registrant.is_supernode() {
-            let me = self.local.me.node;
-            if let DirResponse::Candidates { announcement, candidates } =
-                self.candidates_for(me, stream)
-                && let Some(watch) = self.watches.get_mut(&stream)
-            {
-                watch.joined(&mut self.local, Some((announcement.is_some(), candidates)));
-            }
-        } else if let Some(home) = self.registrant.home() {
-            self.local.ask_dir(home, DirRequest::Join { stream }, Purpose::Join { stream });
-        } else if let Some(watch) = self.watches.get_mut(&stream) {
-            watch.joined(&mut self.local, None);
-        }
     }
 
     fn on_ticket_answer(&mut self, id: RequestId, pending: Pending, response: TicketResponse) {
@@ -126,12 +114,13 @@ impl Overlay {
             }
             Purpose::Backup => {
                 if self.registrant.backup_answered(&mut self.local, to, &response) {
-                    self.dissemination.fetch(&mut self.local, to);
+                    self.dissemination.fetch(&mut self.local, &self.directory, to);
                 }
             }
             Purpose::Meet => self.met(to, &response),
             Purpose::Join { stream } => self.on_candidates(to, stream, response),
-            Purpose::List => self.on_page(to, response),
+            Purpose::Fetch { part } => self.on_page(to, part, response),
+            Purpose::Carriers { stream } => self.on_carriers(to, stream, Some(response)),
             Purpose::Publish { stream } => match response {
                 // Refused for good as well: repeating would not help.
                 DirResponse::Done | DirResponse::Refused { retry_ms: 0, .. } => {
@@ -142,11 +131,17 @@ impl Overlay {
                 | DirResponse::Full { .. }
                 | DirResponse::Candidates { .. }
                 | DirResponse::Found { .. }
+                | DirResponse::Heads { .. }
                 | DirResponse::Page { .. } => self.publisher.unconfirmed(stream, self.local.now),
             },
             Purpose::Push => self.dissemination.pushed(to),
             Purpose::Unregister => self.dismissed(to),
-            Purpose::Status | Purpose::Ask { .. } | Purpose::Release | Purpose::Revoke => {}
+            Purpose::Status
+            | Purpose::Summary
+            | Purpose::Offer
+            | Purpose::Ask { .. }
+            | Purpose::Release
+            | Purpose::Revoke => {}
         }
     }
 
@@ -161,7 +156,7 @@ impl Overlay {
                     self.local.nodes.set_supernode(contact.node, true);
                 }
                 if !in_sync {
-                    self.dissemination.fetch(&mut self.local, neighbour);
+                    self.dissemination.fetch(&mut self.local, &self.directory, neighbour);
                 }
             }
             DirResponse::Refused { .. } => {
@@ -172,45 +167,34 @@ impl Overlay {
             | DirResponse::Done
             | DirResponse::Candidates { .. }
             | DirResponse::Found { .. }
+            | DirResponse::Heads { .. }
             | DirResponse::Page { .. } => {}
         }
     }
 
-    fn on_candidates(&mut self, from: NodeId, stream: StreamId, response: DirResponse) {
-        let answer = match response {
-            DirResponse::Candidates { announcement, candidates } => {
-                if let Some(announcement) = &announcement
-                    && announcement.stream() == stream
-                {
+    fn on_page(&mut self, from: NodeId, part: u8, response: DirResponse) {
+        let fetches = &mut self.dissemination;
+        match response {
+            DirResponse::Page { announcements, next } => {
+                for announcement in &announcements {
                     self.take_in(announcement, Origin::Heard(from));
                 }
-                let known = announcement.is_some_and(|signed| !signed.announcement().ended);
-                Some((known, candidates))
+                let (local, directory) = (&mut self.local, &self.directory);
+                self.dissemination.page(local, directory, from, part, &announcements, next);
+            }
+            DirResponse::Heads { heads, next } => {
+                fetches.heads(&mut self.local, &self.directory, from, part, &heads, next);
+            }
+            DirResponse::Refused { retry_ms, .. } if retry_ms > 0 => {
+                fetches.busy(&self.local, from, part, retry_ms);
             }
             DirResponse::Refused { .. }
             | DirResponse::Accepted { .. }
             | DirResponse::Full { .. }
             | DirResponse::Done
             | DirResponse::Found { .. }
-            | DirResponse::Page { .. } => None,
-        };
-        if let Some(watch) = self.watches.get_mut(&stream) {
-            watch.joined(&mut self.local, answer);
+            | DirResponse::Candidates { .. } => fetches.failed(from, part),
         }
-    }
-
-    fn on_page(&mut self, from: NodeId, response: DirResponse) {
-        let DirResponse::Page { announcements, next } = response else {
-            self.dissemination.fetch_failed(from);
-            return;
-        };
-        for announcement in &announcements {
-            self.take_in(announcement, Origin::Heard(from));
-        }
-        // A page that does not advance would go on for ever.
-        let last = announcements.last().map(|signed| signed.stream());
-        let next = next.filter(|next| Some(*next) == last);
-        self.dissemination.fetched(&mut self.local, from, next);
     }
 
     /// Returns what a late answer grants. A parent gives each stripe one ticket, whatever the number

@@ -5,7 +5,9 @@
 
 mod directory;
 mod failover;
+mod finding;
 mod joining;
 mod leases;
+mod lists;
 mod supernodes;
 mod tickets;

@@ -176,6 +176,11 @@ impl Subscriber {
         }
     }
 
+    /// The directory has answered, and still no parent delivers: a second one may know more.
+    pub(super) fn doubts_directory(&self) -> bool {
+        self.join.answered && !self.is_fed()
+    }
+
     /// Whether the directory is to be asked now; marks it as asked.
     pub(super) fn take_join(&mut self, local: &Local) -> bool {
         let due =

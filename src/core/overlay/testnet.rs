@@ -15,9 +15,9 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::{
     Addr, Command, Contact, DirRequest, DirResponse, EndReason, Event, FeedDownReason, FeedReport,
-    InboundId, Input, Interest, Output, Overlay, OverlayConfig, Request, RequestFailure, RequestId,
-    Response, Role, Snapshot, StripeProgress, TicketRequest, TicketResponse, WatchView, Wire,
-    subscriber::Subscriber,
+    InboundId, Input, Interest, LookupKey, Output, Overlay, OverlayConfig, Request, RequestFailure,
+    RequestId, Response, Role, Snapshot, StripeProgress, TicketRequest, TicketResponse, WatchView,
+    Wire, subscriber::Subscriber,
 };
 use crate::{
     announcement::{AnnouncementDraft, Scheme, SignedAnnouncement},
@@ -76,8 +76,14 @@ pub(super) struct Testnet {
     pub(super) now: Timestamp,
     pub(super) events: Vec<(Timestamp, NodeId, Event)>,
     pub(super) requests: u64,
+    /// Directory requests by kind, and lookups.
+    pub(super) asked_for: BTreeMap<&'static str, u64>,
     /// Of 1,000 answers this many are lost.
     pub(super) lose_answers: u64,
+    /// Gossip reaches nobody.
+    pub(super) no_gossip: bool,
+    /// These supernodes know of no stream when members ask, and offer none.
+    pub(super) liars: BTreeSet<NodeId>,
     nodes: BTreeMap<NodeId, SimNode>,
     feeds: BTreeMap<(StreamId, NodeId, NodeId), SimFeed>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
@@ -145,7 +151,10 @@ impl Testnet {
             now: Timestamp::ZERO,
             events: Vec::new(),
             requests: 0,
+            asked_for: BTreeMap::new(),
             lose_answers: 0,
+            no_gossip: false,
+            liars: BTreeSet::new(),
             nodes: BTreeMap::new(),
             feeds: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -472,18 +481,26 @@ impl Testnet {
             }
             Output::Request { id, to, body } => {
                 self.requests += 1;
+                *self.asked_for.entry(kind(&body)).or_default() += 1;
+                if self.liars.contains(&from) && matches!(kind(&body), "offer" | "push") {
+                    return;
+                }
                 let linked = self.nodes[&from].links.contains(&to);
                 let time = self.delay(from, to) * if linked { 1 } else { 4 };
                 self.after(time, Happening::Asked { from, to, id, body: over_the_wire(body) });
             }
             Output::Respond { id, body } => {
                 let (to, request) = self.answers.remove(&id).expect("answered once");
+                let body = if self.liars.contains(&from) { denied(body) } else { body };
                 let lost = self.lose_answers > 0 && self.rng.next_u64() % 1_000 < self.lose_answers;
                 let result = if lost { Err(RequestFailure::Timeout) } else { Ok(back(body)) };
                 let time = if lost { secs(5) } else { self.delay(from, to) };
                 self.after(time, Happening::Deliver(to, Input::Response { id: request, result }));
             }
-            Output::Lookup { id, .. } => {
+            Output::Lookup { id, key } => {
+                if let LookupKey::Stream(_) = key {
+                    *self.asked_for.entry("lookup").or_default() += 1;
+                }
                 let connected = !self.nodes[&from].links.is_empty();
                 let supernodes = self.nodes.values().filter(|sim| {
                     connected && sim.role == Role::Supernode && sim.contact.node != from
@@ -506,6 +523,7 @@ impl Testnet {
                 let input = Input::SignedContact { contact };
                 self.after(Duration::ZERO, Happening::Deliver(from, input));
             }
+            Output::Gossip { .. } if self.no_gossip => {}
             Output::Gossip { announcement } => {
                 let to: Vec<_> = self
                     .nodes
@@ -734,6 +752,36 @@ impl SimFeed {
     }
 }
 
+/// What a request asks, in one word; "ticket" for all that are not the directory's.
+fn kind(body: &Request) -> &'static str {
+    match body {
+        Request::Ticket(_) => "ticket",
+        Request::Dir(DirRequest::Register(_)) => "register",
+        Request::Dir(DirRequest::Unregister) => "unregister",
+        Request::Dir(DirRequest::Status { .. }) => "status",
+        Request::Dir(DirRequest::Join { .. }) => "join",
+        Request::Dir(DirRequest::Find { .. }) => "find",
+        Request::Dir(DirRequest::List { .. }) => "list",
+        Request::Dir(DirRequest::Compare { .. }) => "compare",
+        Request::Dir(DirRequest::Fetch { .. }) => "fetch",
+        Request::Dir(DirRequest::Carriers { .. }) => "carriers",
+        Request::Dir(DirRequest::Summary { .. }) => "summary",
+        Request::Dir(DirRequest::Offer { .. }) => "offer",
+        Request::Dir(DirRequest::Publish { .. }) => "publish",
+        Request::Dir(DirRequest::Push { .. }) => "push",
+    }
+}
+
+/// What a liar answers instead.
+fn denied(body: Response) -> Response {
+    match body {
+        Response::Dir(DirResponse::Candidates { .. }) => {
+            Response::Dir(DirResponse::Candidates { announcement: None, candidates: vec![] })
+        }
+        other => other,
+    }
+}
+
 /// Every message of every story passes through its encoding.
 fn over_the_wire(body: Request) -> Request {
     match body {
@@ -755,4 +803,10 @@ fn back(body: Response) -> Response {
             Response::Dir(DirResponse::from_wire(&response.to_wire().unwrap()).unwrap())
         }
     }
+}
+
+/// Questions to coordinators that are under way at a supernode.
+pub(super) fn questions(net: &Testnet, node: NodeId) -> usize {
+    let registrar = net.nodes[&node].overlay.registrar.as_ref().expect("it is a supernode");
+    registrar.coordination.questions()
 }

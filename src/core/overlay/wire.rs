@@ -6,8 +6,9 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    CANDIDATES_MAX, CONTACTS_MAX, Candidate, Contact, DirRequest, DirResponse, PAGE_MAX, PATH_MAX,
-    REVOKE_MAX, STATUS_STREAMS_MAX, TicketRequest, TicketResponse, Verdict,
+    CANDIDATES_MAX, CONTACTS_MAX, Candidate, Contact, DirRequest, DirResponse, FETCH_MAX,
+    HEADS_MAX, PAGE_MAX, PATH_MAX, REVOKE_MAX, SHARDS, STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX,
+    TicketRequest, TicketResponse, Verdict,
 };
 use crate::ids::STRIPES_MAX;
 
@@ -112,9 +113,17 @@ impl Wire for DirRequest {
                     && streams.iter().all(|s| s.depths.len() <= usize::from(STRIPES_MAX))
             }
             Self::Push { announcements } => announcements.len() <= PAGE_MAX,
+            Self::Compare { shards, .. } => shards.len() <= SHARDS,
+            Self::Fetch { streams } => streams.len() <= FETCH_MAX,
+            Self::Summary { streams } => {
+                streams.len() <= SUMMARY_STREAMS_MAX
+                    && streams.iter().all(|summary| candidates_fit(&summary.candidates))
+            }
+            Self::Offer { candidates, .. } => candidates_fit(candidates),
             Self::Unregister
             | Self::Join { .. }
             | Self::Find { .. }
+            | Self::Carriers { .. }
             | Self::List { .. }
             | Self::Publish { .. } => true,
         }
@@ -129,6 +138,7 @@ impl Wire for DirResponse {
             }
             Self::Candidates { candidates, .. } => candidates_fit(candidates),
             Self::Page { announcements, .. } => announcements.len() <= PAGE_MAX,
+            Self::Heads { heads, .. } => heads.len() <= HEADS_MAX,
             Self::Done | Self::Found { .. } | Self::Refused { .. } => true,
         }
     }

@@ -83,11 +83,11 @@ pub use input::{
     Offence, RequestFailure, RequestId, StripeProgress,
 };
 pub use message::{
-    Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate, DEPTH_NONE, DirRefusal,
-    DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load, PAGE_MAX, PATH_MAX, REVOKE_MAX,
-    RefuseReason, Register, Request, Response, Revoke, RevokeReason, Role, SHARDS,
-    STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer, TicketId,
-    TicketRequest, TicketResponse, Verdict,
+    Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate, Complaint, ComplaintKind,
+    DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load, PAGE_MAX,
+    PATH_MAX, REVOKE_MAX, RefuseReason, Register, Request, Response, Revoke, RevokeReason, Role,
+    SHARDS, STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer,
+    TicketId, TicketRequest, TicketResponse, Verdict,
 };
 pub use output::{GossipVerdict, LookupKey, Output};
 pub use snapshot::{

@@ -210,6 +210,12 @@ pub struct Tuning {
     pub ask_coordinators_every: Duration,
     /// A question to the coordinators ends after this.
     pub find_deadline: Duration,
+    /// A complaint about a parent weighs half after this, and is forgotten after five times.
+    pub complaint_half_life: Duration,
+    /// Full complaints after which a node is left out of answers.
+    pub complaints_enough: u32,
+    /// The first time it is left out for this long, then twice, and so on.
+    pub delist: Duration,
     /// Candidates named for each stripe, beside the source.
     pub candidates_per_stripe: usize,
 
@@ -307,6 +313,9 @@ impl Default for Tuning {
             share_every: Duration::from_secs(1),
             ask_coordinators_every: Duration::from_secs(5),
             find_deadline: Duration::from_secs(3),
+            complaint_half_life: Duration::from_secs(60),
+            complaints_enough: 3,
+            delist: Duration::from_secs(120),
             candidates_per_stripe: 6,
             ticket_rate: 20,
             dir_rate: 20,

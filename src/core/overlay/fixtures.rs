@@ -7,10 +7,10 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use super::{
-    Addr, Ask, AskAnswer, AskStripe, CANDIDATES_MAX, Candidate, Contact, DEPTH_NONE, DirRefusal,
-    DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load, RefuseReason, Register, Revoke,
-    RevokeReason, Role, SHARDS, SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer,
-    TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
+    Addr, Ask, AskAnswer, AskStripe, CANDIDATES_MAX, Candidate, Complaint, ComplaintKind, Contact,
+    DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load,
+    RefuseReason, Register, Revoke, RevokeReason, Role, SHARDS, SUMMARY_STREAMS_MAX, StreamStatus,
+    StreamSummary, StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
     testnet::{draft, node, source_key},
 };
 use crate::{
@@ -124,6 +124,9 @@ fn directory_messages_have_their_golden_bytes() {
     message("dir-compare", &DirRequest::Compare { shards, after: Some(StreamId([8; 32])) });
     let streams = vec![StreamId([1; 32]), stream];
     message("dir-fetch", &DirRequest::Fetch { streams });
+    let (accused, kind) = (node(3), ComplaintKind::Withheld);
+    let complaint = Complaint { stream, stripe: 5, accused, kind };
+    message("dir-complain", &DirRequest::Complain(complaint));
     message("dir-carriers", &DirRequest::Carriers { stream });
     let summary = StreamSummary { stream, viewers: 70, candidates: candidates(), relayed: true };
     message("dir-summary", &DirRequest::Summary { streams: vec![summary] });

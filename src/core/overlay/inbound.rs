@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use super::{
-    Addr, Contact, EndReason, FeedDownReason, GossipVerdict, Input, Offence, Output, Overlay,
-    announcing::Origin, directory::Applied, membership::Learnt, registrant::Step,
-    registrar::Registrar,
+    Addr, Contact, DirRequest, EndReason, FeedDownReason, GossipVerdict, Input, Offence, Output,
+    Overlay, announcing::Origin, directory::Applied, local::Purpose, membership::Learnt,
+    registrant::Step, registrar::Registrar,
 };
 use crate::{
     announcement::SignedAnnouncement,
@@ -139,6 +139,12 @@ impl Overlay {
         self.dissemination.flush(&mut self.local, &self.directory);
         let home = self.registrant.home().filter(|_| self.registrant.is_member());
         let backup = self.registrant.backup();
+        if let Some(home) = home {
+            for complaint in self.local.take_complaints() {
+                let request = DirRequest::Complain(complaint);
+                self.local.ask_dir(home, request, Purpose::Complain);
+            }
+        }
         self.reporter.drive(&mut self.local, &self.forwarder, home, backup);
         self.drive_leaving();
     }

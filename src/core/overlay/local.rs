@@ -12,8 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::{
-    Contact, Counters, DirRequest, Event, LookupId, LookupKey, Offence, Output, OverlayConfig,
-    Request, RequestId, TicketRequest,
+    Complaint, ComplaintKind, Contact, Counters, DirRequest, Event, LookupId, LookupKey, Offence,
+    Output, OverlayConfig, Request, RequestId, TicketRequest,
     carriage::Carried,
     dht::{Position, node_position},
     expiring_map::ExpiringMap,
@@ -46,6 +46,8 @@ pub(super) struct Local {
     pub(super) scores: Scores,
     pub(super) carried: BTreeMap<StreamId, Carried>,
     pub(super) counters: Counters,
+    /// Complaints for the supernode.
+    complaints: Vec<Complaint>,
     outputs: VecDeque<Output>,
     pending: ExpiringMap<RequestId, Pending>,
     rng: ChaCha8Rng,
@@ -79,6 +81,7 @@ pub(super) enum Purpose {
     Carriers {
         stream: StreamId,
     },
+    Complain,
     Summary,
     Offer,
     Publish {
@@ -109,6 +112,7 @@ impl Local {
             scores: Scores::new(tuning.strikes_max, tuning.strike_decay, tuning.ban),
             carried: BTreeMap::new(),
             counters: Counters::default(),
+            complaints: Vec::new(),
             outputs: VecDeque::new(),
             pending: ExpiringMap::new(),
             rng: ChaCha8Rng::from_seed(seed),
@@ -206,6 +210,7 @@ impl Local {
                     | Purpose::Join { .. }
                     | Purpose::Fetch { .. }
                     | Purpose::Carriers { .. }
+                    | Purpose::Complain
                     | Purpose::Summary
                     | Purpose::Offer
                     | Purpose::Push
@@ -220,6 +225,24 @@ impl Local {
         self.counters.offences += 1;
         let banned = self.scores.strike(node, kind, self.now);
         self.event(Event::Offence { node, kind, banned });
+    }
+
+    /// Tells the supernode of a parent that does not do as it says: soon, and once at a time.
+    pub(super) fn complain(
+        &mut self,
+        accused: NodeId,
+        stream: StreamId,
+        stripe: Stripe,
+        kind: ComplaintKind,
+    ) {
+        let about_it = |complaint: &Complaint| complaint.accused == accused;
+        if self.complaints.len() < COMPLAINTS_MAX && !self.complaints.iter().any(about_it) {
+            self.complaints.push(Complaint { stream, stripe, accused, kind });
+        }
+    }
+
+    pub(super) fn take_complaints(&mut self) -> Vec<Complaint> {
+        std::mem::take(&mut self.complaints)
     }
 
     pub(super) fn is_banned(&self, node: &NodeId) -> bool {
@@ -262,3 +285,6 @@ impl Local {
         id
     }
 }
+
+/// Complaints that wait to be sent.
+const COMPLAINTS_MAX: usize = 16;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Contact;
 use crate::{
     announcement::SignedAnnouncement,
-    ids::{STRIPES_MAX, StreamId, Stripe, StripeSet},
+    ids::{NodeId, STRIPES_MAX, StreamId, Stripe, StripeSet},
     units::Bitrate,
 };
 
@@ -309,6 +309,8 @@ pub enum DirRequest {
         /// Best first, at most [`CANDIDATES_MAX`].
         candidates: Vec<Candidate>,
     },
+    /// Member to supernode: this parent does not do as it says.
+    Complain(Complaint),
     /// Member to supernode: announce this (or its end).
     Publish {
         /// What to announce.
@@ -363,6 +365,31 @@ pub struct StreamStatus {
     pub free: u16,
     /// It forwards without playing.
     pub seeding: bool,
+}
+
+/// A child's complaint about a parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Complaint {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Which stripe.
+    pub stripe: Stripe,
+    /// The parent.
+    pub accused: NodeId,
+    /// What it did.
+    pub kind: ComplaintKind,
+}
+
+/// What a parent did.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComplaintKind {
+    /// It granted a stripe and never opened its feed.
+    Unopened,
+    /// It says that it has the stripe and passes nothing on.
+    Withheld,
+    /// What it passed on was not the source's.
+    BadData,
 }
 
 /// Who carries a stream, as one supernode knows.

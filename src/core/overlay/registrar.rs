@@ -5,14 +5,16 @@
 //! (see `coordination`), nor when a node becomes a supernode (see `registrant`) or stops being one
 //! (see `demotion`).
 
+mod complaints;
 mod coordination;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use self::complaints::{Complaints, Heard, Law};
 pub(super) use self::coordination::{Coordination, Own, Waiting};
 use super::{
-    CONTACTS_MAX, Candidate, Contact, DirRefusal, DirRequest, DirResponse, Load, LookupId,
-    LookupKey, Register, Role, StreamStatus, StreamSummary,
+    CONTACTS_MAX, Candidate, Complaint, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse,
+    Load, LookupId, LookupKey, Register, Role, StreamStatus, StreamSummary,
     expiring_map::ExpiringMap,
     local::{Local, Purpose},
     membership::Learnt,
@@ -34,6 +36,7 @@ pub(super) struct Registrar {
     statuses: ExpiringMap<(StreamId, NodeId), StreamStatus>,
     /// What other supernodes know.
     pub(super) coordination: Coordination,
+    complaints: Complaints,
     lookup: Option<LookupId>,
     lookup_at: Timestamp,
     meet_at: Timestamp,
@@ -49,6 +52,7 @@ impl Registrar {
             neighbours: ExpiringMap::new(),
             statuses: ExpiringMap::new(),
             coordination: Coordination::new(now),
+            complaints: Complaints::default(),
             lookup: None,
             lookup_at: now,
             meet_at: now,
@@ -144,6 +148,35 @@ impl Registrar {
         DirResponse::Done
     }
 
+    /// A member complains of a parent. It counts when the accused itself says that it has what it
+    /// is to pass on: a parent that starves is none the worse for it.
+    pub(super) fn on_complaint(
+        &mut self,
+        local: &mut Local,
+        from: NodeId,
+        complaint: Complaint,
+    ) -> DirResponse {
+        if !self.members.contains(&from) {
+            return DirResponse::Refused { reason: DirRefusal::NotMember, retry_ms: 0 };
+        }
+        let Complaint { stream, stripe, accused, .. } = complaint;
+        let carries = |status: &StreamStatus| {
+            status.depths.get(usize::from(stripe)).is_some_and(|depth| *depth != DEPTH_NONE)
+        };
+        local.counters.complaints += 1;
+        if !self.statuses.get(&(stream, accused)).is_some_and(carries) {
+            return DirResponse::Done;
+        }
+        let tuning = &local.config.tuning;
+        let (half_life, delist) = (tuning.complaint_half_life, tuning.delist);
+        let law = Law { half_life, delist, enough: tuning.complaints_enough };
+        let listed: BTreeSet<_> = self.statuses.keys().map(|(_, node)| *node).collect();
+        if self.complaints.hear(law, from, accused, listed.len(), local.now) == Heard::Delisted {
+            local.counters.delisted += 1;
+        }
+        DirResponse::Done
+    }
+
     /// Members that carry a stream, best first, with this node when it does (`own`); and charges of
     /// other supernodes that have it as their backup.
     pub(super) fn carriers(
@@ -161,9 +194,8 @@ impl Registrar {
         let mut ranked = Vec::new();
         for (node, StreamStatus { depths, free, .. }) in told {
             let contact = if node == me { Some(&local.me) } else { local.nodes.contact(&node) };
-            let Some(contact) = contact.cloned().filter(|_| !local.is_banned(&node)) else {
-                continue;
-            };
+            let is_out = local.is_banned(&node) || self.complaints.is_delisted(&node, local.now);
+            let Some(contact) = contact.cloned().filter(|_| !is_out) else { continue };
             let depth = depths.iter().copied().min().unwrap_or(u8::MAX);
             let is_charge = self.backups.contains(&node);
             let candidate = Candidate { contact, depths, free, source: false };

@@ -89,6 +89,7 @@ impl Overlay {
             DirRequest::Status { .. }
             | DirRequest::Join { .. }
             | DirRequest::Find { .. }
+            | DirRequest::Complain(_)
             | DirRequest::Offer { .. }
             | DirRequest::Publish { .. }
             | DirRequest::Push { .. } => {
@@ -176,6 +177,9 @@ impl Overlay {
             DirRequest::List { after } => {
                 let (announcements, next) = self.directory.page(after);
                 DirResponse::Page { announcements, next }
+            }
+            DirRequest::Complain(complaint) => {
+                registrar.on_complaint(&mut self.local, from, complaint)
             }
             DirRequest::Compare { shards, after } => {
                 let (heads, next) = self.directory.heads(&shards, after);

@@ -67,6 +67,7 @@ impl Overlay {
             Purpose::Unregister => self.dismissed(to),
             Purpose::Status
             | Purpose::Summary
+            | Purpose::Complain
             | Purpose::Offer
             | Purpose::Release
             | Purpose::Revoke => {}
@@ -138,6 +139,7 @@ impl Overlay {
             Purpose::Unregister => self.dismissed(to),
             Purpose::Status
             | Purpose::Summary
+            | Purpose::Complain
             | Purpose::Offer
             | Purpose::Ask { .. }
             | Purpose::Release

@@ -203,4 +203,8 @@ pub struct Counters {
     pub overflows: u64,
     /// Offences seen.
     pub offences: u64,
+    /// Complaints about parents that were noted here, and those that were not worth it.
+    pub complaints: u64,
+    /// Nodes left out of answers because of complaints.
+    pub delisted: u64,
 }

@@ -767,6 +767,7 @@ fn kind(body: &Request) -> &'static str {
         Request::Dir(DirRequest::Carriers { .. }) => "carriers",
         Request::Dir(DirRequest::Summary { .. }) => "summary",
         Request::Dir(DirRequest::Offer { .. }) => "offer",
+        Request::Dir(DirRequest::Complain(_)) => "complain",
         Request::Dir(DirRequest::Publish { .. }) => "publish",
         Request::Dir(DirRequest::Push { .. }) => "push",
     }

@@ -124,6 +124,7 @@ impl Wire for DirRequest {
             | Self::Join { .. }
             | Self::Find { .. }
             | Self::Carriers { .. }
+            | Self::Complain(_)
             | Self::List { .. }
             | Self::Publish { .. } => true,
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     super::{
-        EndReason, Event, FeedDownReason, FeedReport, MoveCause, Offence, Output, PATH_MAX,
-        forwarder::Forwarder, local::Local,
+        ComplaintKind, EndReason, Event, FeedDownReason, FeedReport, MoveCause, Offence, Output,
+        PATH_MAX, forwarder::Forwarder, local::Local,
     },
     Held, Seat, Stage, Subscriber,
 };
@@ -52,6 +52,7 @@ impl Subscriber {
             FeedDownReason::Refused | FeedDownReason::OpenFailed => MoveCause::Unopened,
             FeedDownReason::Offence(offence) => {
                 local.offence(parent, offence);
+                self.complain_of(local, parent, ComplaintKind::BadData);
                 MoveCause::Offence
             }
         };
@@ -197,6 +198,14 @@ impl Subscriber {
             seat.plead = None;
             self.release(local, &released);
             self.set_path(local, forwarder, stripe, path);
+        }
+    }
+
+    /// Tells the supernode of a parent, for the first stripe that hangs on it.
+    pub(super) fn complain_of(&self, local: &mut Local, parent: NodeId, kind: ComplaintKind) {
+        let hangs = |(_, seat): &(Stripe, &Seat)| seat.uses(parent);
+        if let Some((stripe, _)) = (0..).zip(&self.seats).find(hangs) {
+            local.complain(parent, self.stream, stripe, kind);
         }
     }
 

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::{
-    super::{EndReason, Event, MoveCause, Output, forwarder::Forwarder, local::Local},
+    super::{
+        ComplaintKind, EndReason, Event, MoveCause, Output, forwarder::Forwarder, local::Local,
+    },
     Stage, Subscriber,
 };
 use crate::{
@@ -86,6 +88,7 @@ impl Subscriber {
         for parent in unopened {
             self.feeds.remove(&parent);
             local.emit(Output::CloseFeed { feed: self.feed_key(parent), reason: EndReason::Left });
+            self.complain_of(local, parent, ComplaintKind::Unopened);
             self.lose(local, forwarder, parent, MoveCause::Unopened);
         }
         let mut released = Vec::new();

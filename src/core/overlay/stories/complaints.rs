@@ -3,7 +3,7 @@
 use super::super::{
     Complaint, ComplaintKind, DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FeedDownReason,
     Input, Offence, OverlayConfig, Request, Response, RoleChoice, StreamStatus,
-    testnet::{Testnet, config, node, secs},
+    testnet::{Testnet, config, ms, node, secs},
 };
 use crate::{
     ids::{Direction, FeedKey, NodeId, StreamId},
@@ -36,6 +36,8 @@ fn complain(net: &mut Testnet, from: NodeId, at: NodeId, complaint: Complaint) -
 }
 
 fn is_named(net: &mut Testnet, at: NodeId, stream: StreamId, who: NodeId) -> bool {
+    // A stranger is a guest: it asks twice a second.
+    net.run(ms(600));
     match net.inject(node(99), at, Request::Dir(DirRequest::Join { stream })) {
         Response::Dir(DirResponse::Candidates { candidates, .. }) => {
             candidates.iter().any(|candidate| candidate.contact.node == who)

@@ -139,8 +139,10 @@ impl Overlay {
         self.dissemination.flush(&mut self.local, &self.directory);
         let home = self.registrant.home().filter(|_| self.registrant.is_member());
         let backup = self.registrant.backup();
+        // Without a supernode nobody hears them, and later they would be stale.
+        let complaints = self.local.take_complaints();
         if let Some(home) = home {
-            for complaint in self.local.take_complaints() {
+            for complaint in complaints {
                 let request = DirRequest::Complain(complaint);
                 self.local.ask_dir(home, request, Purpose::Complain);
             }

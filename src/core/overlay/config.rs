@@ -247,6 +247,7 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
+    #[expect(clippy::too_many_lines, reason = "a line for each constant")]
     fn default() -> Self {
         Self {
             uplink_unmeasured: Bitrate::from_mbps(10),

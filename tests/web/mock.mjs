@@ -24,6 +24,8 @@ export const id = (n) => createHash("sha256").update(String(n)).digest("hex");
 /** Serves the built page and one world; `objects` is what the snapshot says. */
 export async function serve(objects) {
   const clients = new Set();
+  const sockets = new Set();
+  const received = [];
   let seq = 1;
   const snapshot = (socket) => send(socket, { type: "snapshot", instance: "0123456789abcdef", seq, objects });
   const server = createServer(async (request, response) => {
@@ -52,11 +54,15 @@ export async function serve(objects) {
         `Sec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: astral.v1\r\n\r\n`,
     );
     socket.on("error", () => undefined);
+    sockets.add(socket);
     socket.on("close", () => clients.delete(socket));
+    if (request.url.startsWith("/publish/")) {
+      send(socket, { type: "ready" });
+      socket.on("data", frames((payload) => received.push(payload)));
+      return;
+    }
     // The page says one thing only: that it missed something.
-    socket.on("data", (bytes) => {
-      if ((bytes[0] & 0x0f) === 1) snapshot(socket);
-    });
+    socket.on("data", frames(() => snapshot(socket)));
     clients.add(socket);
     snapshot(socket);
   });
@@ -64,6 +70,8 @@ export async function serve(objects) {
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
   return {
     url: `http://127.0.0.1:${server.address().port}`,
+    /** What pages sent to `/publish`, frame by frame. */
+    received,
     /** Tells every client of a change. */
     tell(frame) {
       seq += 1;
@@ -75,7 +83,7 @@ export async function serve(objects) {
     },
     async close() {
       clearInterval(pulse);
-      for (const socket of clients) socket.destroy();
+      for (const socket of sockets) socket.destroy();
       await new Promise((done) => {
         server.close(done);
         server.closeAllConnections();
@@ -94,11 +102,34 @@ function answer(pathname, response, objects) {
       return json(200, { token: TOKEN });
     case "/api/v1/doctor":
       return json(200, { ok: true, checks: [{ name: "clock", verdict: "ok", message: "agrees with the others" }] });
+    case "/api/v1/streams":
+      return json(201, { id: id("published"), link: null, http_flv: "", ws_publish: `/publish/${id("published")}` });
     case "/api/v1/settings":
       return json(200, objects.settings[0]);
     default:
       return json(404, { status: 404, code: "not_found", detail: "nothing is here" });
   }
+}
+
+/** Takes a client's masked frames apart and hands over the payload of each text or binary frame. */
+function frames(take) {
+  let rest = Buffer.alloc(0);
+  return (bytes) => {
+    rest = Buffer.concat([rest, bytes]);
+    for (;;) {
+      if (rest.length < 2) return;
+      const short = rest[1] & 0x7f;
+      const at = short === 126 ? 4 : short === 127 ? 10 : 2;
+      if (rest.length < at + 4) return;
+      const length = short === 126 ? rest.readUInt16BE(2) : short === 127 ? Number(rest.readBigUInt64BE(2)) : short;
+      const end = at + 4 + length;
+      if (rest.length < end) return;
+      const [mask, payload] = [rest.subarray(at, at + 4), Buffer.from(rest.subarray(at + 4, end))];
+      for (let i = 0; i < length; i++) payload[i] ^= mask[i % 4];
+      if ((rest[0] & 0x0f) <= 2) take(payload);
+      rest = rest.subarray(end);
+    }
+  };
 }
 
 /** One unmasked text frame. */

@@ -1,7 +1,9 @@
 // What the page makes of what a node tells, where real nodes would be too many or too well behaved.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { faults, launch, open, SOON } from "./browser.mjs";
 import { id, nodeDto, serve, streamDto, world } from "./mock.mjs";
 
@@ -92,6 +94,63 @@ test("a frame that got lost is asked for again", { timeout: 3 * SOON }, async ()
     await page.locator(".canvas[data-dots='33']").waitFor();
   });
 });
+
+test("a camera and a microphone are sent as FLV with H.264 and Opus on one clock", { timeout: 4 * SOON }, async () => {
+  await visit(quiet, "/publish", async (page, mock) => {
+    await page.getByRole("radio", { name: /360p/ }).check({ force: true });
+    await page.getByRole("button", { name: "Turn the camera on" }).click();
+    await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
+    await page.getByLabel(/^Name/).fill("camera");
+    await page.getByRole("button", { name: "Go live" }).click();
+    const own = { ...streamDto(id("published"), "camera", id(0), 1), own: true, role: "publishing" };
+    mock.tell({ type: "add", kind: "stream", id: own.id, object: own });
+    await page.getByRole("heading", { name: "camera" }).waitFor();
+    await until("three keyframes came", () => tags(mock.received).filter((tag) => tag.key).length >= 3);
+    const sent = tags(mock.received);
+    const video = sent.filter((tag) => tag.type === 9);
+    const audio = sent.filter((tag) => tag.type === 8);
+    assert.equal(video[0].body.subarray(0, 2).toString("hex"), "1700", "the decoder's configuration comes first");
+    assert.equal(audio[0].body.subarray(0, 13).toString("latin1"), "\x90OpusOpusHead");
+    assert.ok(audio.length > 50, `${audio.length} packets of sound`);
+    for (const track of [video, audio]) {
+      assert.deepEqual(track.map((tag) => tag.ms), track.map((tag) => tag.ms).sort((a, b) => a - b), "time goes on");
+    }
+    const apart = Math.abs(video.at(-1).ms - audio.at(-1).ms);
+    assert.ok(apart < 3_000, `picture and sound are ${apart} ms apart`);
+    const decoded = spawnSync("ffmpeg", ["-v", "error", "-i", "pipe:0", "-an", "-f", "null", "-"], { input: Buffer.concat(mock.received) });
+    assert.equal(decoded.status, 0, String(decoded.stderr));
+    await page.getByRole("link", { name: "About" }).click();
+    await page.getByRole("heading", { name: "About Astral" }).waitFor();
+    const before = mock.received.length;
+    await until("looking at another page ends no stream", () => mock.received.length > before + 10);
+  });
+});
+
+/** Asks again until `done` says so. */
+async function until(what, done) {
+  const deadline = Date.now() + SOON;
+  while (!done()) {
+    assert.ok(Date.now() < deadline, what);
+    await setTimeout(100);
+  }
+}
+
+/** The tags of an FLV byte stream that came in pieces. */
+function tags(pieces) {
+  const bytes = Buffer.concat(pieces);
+  const out = [];
+  for (let at = 13; at + 11 <= bytes.length; ) {
+    const size = bytes.readUIntBE(at + 1, 3);
+    const end = at + 11 + size + 4;
+    if (end > bytes.length) break;
+    const body = bytes.subarray(at + 11, at + 11 + size);
+    const ms = bytes.readUIntBE(at + 4, 3) + bytes[at + 7] * 0x1000000;
+    assert.equal(bytes.readUInt32BE(end - 4), 11 + size, "the size after a tag");
+    out.push({ type: bytes[at], ms, body, key: bytes[at] === 9 && body[0] === 0x17 && body[1] === 1 });
+    at = end;
+  }
+  return out;
+}
 
 for (const colorScheme of ["light", "dark"]) {
   test(`every page is accessible and fits a phone, ${colorScheme}`, { timeout: 5 * SOON }, async () => {

@@ -55,11 +55,10 @@ function New(): JSX.Element {
       tags: tags.split(/[,#\s]+/).filter(Boolean).slice(0, 16),
       source: browser ? "browser" : source,
     });
+    keepUrl(made);
     if (browser && capture) {
       begin(made, capture);
       setCapture(null);
-    } else {
-      keepUrl(made);
     }
     go(paths.own(made.id));
   };

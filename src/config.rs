@@ -126,6 +126,10 @@ pub struct NodeArgs {
     /// Look for nodes on the local network by mDNS [default: true]
     #[arg(long, env = "ASTRAL_MDNS", value_name = "BOOL")]
     pub mdns: Option<bool>,
+    /// Write every input of the overlay with its time to this file; `netsim replay --journal FILE`
+    /// runs them again. It is as private as a log
+    #[arg(long, env = "ASTRAL_JOURNAL", value_name = "FILE")]
+    pub journal: Option<PathBuf>,
     /// Print one JSON object per line on stdout: first "ready", then events
     #[arg(long, env = "ASTRAL_JSON", num_args = 0..=1, default_missing_value = "true")]
     pub json: Option<bool>,
@@ -153,6 +157,7 @@ struct FileSettings {
     role: Option<Role>,
     members_max: Option<u32>,
     mdns: Option<bool>,
+    journal: Option<PathBuf>,
     json: Option<bool>,
     log_format: Option<LogFormat>,
 }
@@ -199,6 +204,8 @@ pub struct Settings {
     pub members_max: u32,
     /// Whether mDNS is on.
     pub mdns: bool,
+    /// Where the overlay's inputs are written down.
+    pub journal: Option<PathBuf>,
     /// JSON events on stdout.
     pub json: bool,
     /// Log format on stderr.
@@ -233,6 +240,7 @@ impl NodeArgs {
             role: self.role.or(file.role).unwrap_or_default(),
             members_max: self.members_max.or(file.members_max).unwrap_or(100),
             mdns: self.mdns.or(file.mdns).unwrap_or(true),
+            journal: self.journal.or(file.journal),
             json: self.json.or(file.json).unwrap_or(false),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         })

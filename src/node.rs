@@ -29,6 +29,7 @@ mod gossip;
 mod handle;
 mod identity;
 mod inbound;
+mod journal;
 mod link;
 mod links;
 mod marks;
@@ -92,6 +93,7 @@ use self::{
     datadir::DataDir,
     dial::Dialer,
     handle::{COMMANDS_MAX, Inner, Shared},
+    journal::Journal,
     media::{MEDIA_COMMANDS_MAX, Media, MediaCommand},
     run::{Driver, NEWS_MAX},
     traffic::Traffic,
@@ -148,10 +150,11 @@ impl Node {
         let _ = shared.media.try_send(ceiling);
 
         let media = Media::new(clock, tasks.clone(), media, news_in.clone(), told);
-        let overlay = overlay(&config, node, clock)?;
+        let (overlay, journal) = overlay(&config, node, clock)?;
         let driver = Driver {
             swarm,
             overlay,
+            journal,
             key,
             shared: shared.clone(),
             links: links::Links::default(),
@@ -186,7 +189,7 @@ fn overlay(
     config: &NodeConfig,
     node: astral_core::ids::NodeId,
     clock: Clock,
-) -> Result<Overlay, StartError> {
+) -> Result<(Overlay, Option<Journal>), StartError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| StartError::Random { reason: error.to_string() })?;
     let bootstrap = config
@@ -209,7 +212,13 @@ fn overlay(
         bootstrap_expected: !config.bootstrap.is_empty(),
         ..OverlayConfig::default()
     };
-    Ok(Overlay::new(node, settings, seed, clock.now()))
+    let now = clock.now();
+    let journal = config
+        .journal
+        .as_deref()
+        .map(|path| Journal::create(path, node, &settings, seed, now))
+        .transpose()?;
+    Ok((Overlay::new(node, settings, seed, now), journal))
 }
 
 /// The tasks of a running node.

@@ -280,6 +280,7 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
         },
         mdns: settings.mdns,
         member_capacity: settings.members_max,
+        journal: settings.journal.clone(),
         ..NodeConfig::default()
     })
 }

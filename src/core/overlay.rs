@@ -32,6 +32,7 @@ mod forwarder;
 pub mod fuzz;
 mod inbound;
 mod input;
+pub mod journal;
 mod leave;
 mod local;
 mod membership;

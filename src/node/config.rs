@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub mdns: bool,
     /// Members admitted while this node is a supernode.
     pub member_capacity: u32,
+    /// Where every input of the overlay is written down; `None` = nowhere.
+    pub journal: Option<PathBuf>,
     /// Test hook: the task of this name panics once. Names are those in `node/tasks.rs`.
     pub panic_in: Option<String>,
 }
@@ -53,6 +55,7 @@ impl Default for NodeConfig {
             role: RoleChoice::Auto,
             mdns: true,
             member_capacity: MEMBER_CAPACITY_DEFAULT,
+            journal: None,
             panic_in: std::env::var("ASTRAL_TEST_PANIC").ok().filter(|name| !name.is_empty()),
         }
     }

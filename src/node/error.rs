@@ -31,6 +31,14 @@ pub enum StartError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The journal can't be written.
+    #[error("the journal {} can't be written: {source}; choose another path with --journal", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// No address to listen on could be bound.
     #[error("can't listen on {addr}: {reason}")]
     Listen {

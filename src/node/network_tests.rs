@@ -49,6 +49,28 @@ async fn a_chain_over_quic_carries_every_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_of_a_node_replays_to_the_same_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("viewer.journal");
+    let mut source = TestNode::start(Transport::Tcp, &[], |_| {}).await;
+    source.event(|event| matches!(event, Event::Promoted { .. }).then_some(())).await;
+    let encoder = Encoder::start(&source, "garden", 4, 1_000).await;
+    let journal = path.clone();
+    let mut viewer =
+        TestNode::start(Transport::Tcp, &[&source], |config| config.journal = Some(journal)).await;
+    viewer.listed(encoder.stream).await;
+    let recorder = Recorder::start(viewer.watch(encoder.stream).await);
+    viewer.event(playing).await;
+    recorder.has(100_000).await;
+    viewer.handle.leave().await;
+    viewer.running.join().await.unwrap();
+    let replayed = astral_core::overlay::journal::replay(&std::fs::read(&path).unwrap()).unwrap();
+    assert!(replayed.whole && replayed.steps > 20 && replayed.outputs > 10, "{replayed:?}");
+    encoder.end().await;
+    source.handle.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_is_listed_everywhere_within_five_seconds() {
     let mut source = TestNode::start(Transport::Tcp, &[], |_| {}).await;
     source.event(|event| matches!(event, Event::Promoted { .. }).then_some(())).await;

@@ -30,6 +30,7 @@ use super::{
     feeds::Feeds,
     gossip::GossipDesk,
     handle::{NodeCommand, Shared},
+    journal::Journal,
     links::Links,
     media::MediaCommand,
     requests::Requests,
@@ -123,6 +124,7 @@ pub struct DriverReport {
 pub struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) overlay: Overlay,
+    pub(super) journal: Option<Journal>,
     pub(super) key: Keypair,
     pub(super) shared: Shared,
     pub(super) links: Links,
@@ -170,13 +172,13 @@ impl Driver {
                     Some(command) => self.on_command(command),
                     None => break,
                 },
-                () = sleep_until(deadline) => {
-                    self.overlay.handle_timeout(self.shared.inner.clock.now());
-                    self.drain();
-                }
+                () = sleep_until(deadline) => self.on_timeout(),
                 _ = tick.tick() => self.on_tick(),
                 () = tasks.stopping() => break,
             }
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.end();
         }
         self.close().await;
         for reply in self.leaving.drain(..) {
@@ -195,13 +197,29 @@ impl Driver {
     pub(super) fn input(&mut self, input: Input) {
         self.pending.push_back(input);
         while let Some(input) = self.pending.pop_front() {
-            self.overlay.handle_input(input, self.shared.inner.clock.now());
+            let now = self.shared.inner.clock.now();
+            if let Some(journal) = &mut self.journal {
+                journal.input(&input, now);
+            }
+            self.overlay.handle_input(input, now);
             self.drain();
         }
     }
 
+    fn on_timeout(&mut self) {
+        let now = self.shared.inner.clock.now();
+        if let Some(journal) = &mut self.journal {
+            journal.timeout(now);
+        }
+        self.overlay.handle_timeout(now);
+        self.drain();
+    }
+
     fn drain(&mut self) {
         while let Some(output) = self.overlay.poll_output() {
+            if let Some(journal) = &mut self.journal {
+                journal.output(&output);
+            }
             self.carry_out(output);
         }
         // A stream closes after everything else that was said of it.
@@ -224,6 +242,9 @@ impl Driver {
     }
 
     fn on_tick(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.flush();
+        }
         let now = Instant::now();
         for dial in self.dialer.due(now, self.links.is_empty()) {
             self.dial(dial);

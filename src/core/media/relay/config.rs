@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Timings of the relay. Sources: "design" = agreed and swept in simulation, "guess" = plausible,
 /// to be swept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RelayConfig {
     /// Media time that the ring keeps at least, in the absence of a larger lag (design: 8 s). A
     /// longer outage of all parents costs chunks.

@@ -7,17 +7,24 @@
 //! **The same scenario and seed give the same run: event for event, in debug and release.** So
 //! there are no clocks, no hash iteration and no generator with a state; one thread per run.
 
+pub mod bars;
+pub mod export;
+pub mod gallery;
 pub mod geography;
 pub mod node;
 pub mod packet;
 pub mod payload;
 pub mod player;
+pub mod plot;
 pub mod queue;
+pub mod queue_bench;
 pub mod random;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod source;
 pub mod summary;
+pub mod sweep;
 pub mod tally;
 pub mod trace;
 pub mod uplink;

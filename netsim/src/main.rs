@@ -1,22 +1,12 @@
-//! Entry point of the simulator: `netsim run`, `netsim swarm`, `netsim replay`.
+//! Entry point of the simulator: `netsim run`, `swarm`, `replay`, `shrink`, `sweep`, `bars`, `plot`.
 //!
 //! Owns the command line: results on stdout, progress on stderr, exit code 0 when every bar holds and
-//! nothing was violated, 1 when not, 2 for usage. Does not own what a run is (see the library).
+//! nothing was violated, 1 when not, 2 for usage. Does not own what the commands do (see `commands`).
 
-use std::{
-    io::{IsTerminal, Write},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+mod commands;
 
-use anyhow::{Context, bail};
-use astral_netsim::{
-    run::{run, run_all},
-    scenario::{Scenario, seconds},
-    summary::Summary,
-    trace::Log,
-    world::{Progress, World},
-};
+use std::{path::PathBuf, process::ExitCode};
+
 use clap::{Args, Parser, Subcommand};
 
 /// Deterministic simulator of Astral's production machines.
@@ -29,56 +19,152 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run one scenario.
+    /// Run one scenario
     Run(RunArgs),
-    /// Run scenarios drawn from seeds: what nobody thought of writing down.
+    /// Run scenarios drawn from seeds: what nobody thought of writing down
     Swarm(SwarmArgs),
-    /// Run a failed run again, twice, and say whether it is the same run: `SCENARIO@SEED`, or
-    /// `swarm@SEED`.
-    Replay {
-        /// As a failure prints it.
-        what: String,
-    },
+    /// Run a failed run again, twice, and say whether it is the same run; or a node's journal
+    Replay(ReplayArgs),
+    /// Find the smallest scenario that still fails the same way, and write it down
+    Shrink(ShrinkArgs),
+    /// Run a scenario with one field changed over and over; prints a table
+    Sweep(SweepArgs),
+    /// Run every scenario of a folder; prints what was measured beside each bar
+    Bars(BarsArgs),
+    /// Run and draw the pictures of the README
+    Plot(PlotArgs),
+    /// What the event queue costs, beside a binary heap
+    Bench,
 }
 
+/// Options of `run`.
 #[derive(Debug, Args)]
-struct RunArgs {
-    /// A TOML file, or the name of one in netsim/scenarios.
+pub struct RunArgs {
+    /// A TOML file, or the name of one in netsim/scenarios
     scenario: String,
-    /// Seed of all randomness.
+    /// Seed of all randomness
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Another number of viewers than the scenario's.
+    /// Another number of viewers than the scenario's
     #[arg(long)]
     nodes: Option<u32>,
-    /// One JSON object on stdout.
+    /// Change a field: tuning.lease_ms=5000, viewers.lag_ms=1500 (may be given several times)
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// One JSON object on stdout
     #[arg(long)]
     json: bool,
-    /// Write all that these nodes (by number, the source is 0) hear and do to stderr.
+    /// Write summary.json, nodes.csv, series.csv and delay.csv into this folder
+    #[arg(long, value_name = "DIR")]
+    csv: Option<PathBuf>,
+    /// Write the journal of one node's overlay, by its number (the source is 0)
+    #[arg(long, value_name = "NODE=FILE")]
+    journal: Option<String>,
+    /// Write all that these nodes (by number, the source is 0) hear and do to stderr
     #[arg(long, value_delimiter = ',')]
     log: Vec<u32>,
-    /// Begin with that at this second.
+    /// Begin with that at this second
     #[arg(long, default_value_t = 0.0)]
     log_from: f64,
-    /// End it at this second.
+    /// End it at this second
     #[arg(long, default_value_t = 1e9)]
     log_to: f64,
 }
 
+/// Options of `swarm`.
 #[derive(Debug, Args)]
-struct SwarmArgs {
-    /// How many seeds.
+pub struct SwarmArgs {
+    /// How many seeds
     #[arg(long, default_value_t = 20)]
     seeds: u64,
-    /// The first one.
+    /// The first one
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Runs side by side.
+    /// Runs side by side
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// One JSON object on stdout for each seed.
+    /// One JSON object on stdout for each seed
     #[arg(long)]
     json: bool,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ReplayArgs {
+    /// SCENARIO@SEED or swarm@SEED, as a failure prints it
+    what: Option<String>,
+    /// The file that `astral ... --journal FILE` or `netsim run --journal` wrote
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+}
+
+/// Options of `shrink`.
+#[derive(Debug, Args)]
+pub struct ShrinkArgs {
+    /// SCENARIO@SEED or swarm@SEED
+    what: String,
+    /// Where the smaller scenario goes
+    #[arg(long, default_value = "shrunk.toml", value_name = "FILE")]
+    out: PathBuf,
+    /// Runs at most
+    #[arg(long, default_value_t = 200)]
+    runs: u32,
+}
+
+/// Options of `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// A TOML file, or the name of one in netsim/scenarios
+    scenario: String,
+    /// The field and its values: tuning.lease_ms=5000,10000,20000
+    field: String,
+    /// Seeds of each value
+    #[arg(long, default_value_t = 2)]
+    seeds: u64,
+    /// Runs side by side
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Another number of viewers than the scenario's
+    #[arg(long)]
+    nodes: Option<u32>,
+}
+
+/// Options of `bars`.
+#[derive(Debug, Args)]
+pub struct BarsArgs {
+    /// Scenarios or folders of them
+    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/bars"))]
+    scenarios: Vec<PathBuf>,
+    /// Another number of viewers; crowds and supernodes shrink alike
+    #[arg(long)]
+    nodes: Option<u32>,
+    /// Seed of all runs
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs side by side
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Exit with 1 when a bar is missed, not only when something was violated
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Options of `plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Where the pictures go
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/plots"))]
+    out: PathBuf,
+    /// Viewers of the largest run
+    #[arg(long, default_value_t = 400)]
+    nodes: u32,
+    /// Seed of all runs
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs side by side
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
 }
 
 fn main() -> ExitCode {
@@ -94,107 +180,28 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<bool> {
     match cli.command {
-        Command::Run(args) => one(&args),
-        Command::Swarm(args) => swarm(&args),
-        Command::Replay { what } => replay(&what),
-    }
-}
-
-fn one(args: &RunArgs) -> anyhow::Result<bool> {
-    let mut scenario = named(&args.scenario)?;
-    if let Some(nodes) = args.nodes {
-        scenario.viewers.count = nodes;
-        scenario.check()?;
-    }
-    let log = Log {
-        nodes: args.log.iter().copied().collect(),
-        from: seconds(args.log_from),
-        to: seconds(args.log_to),
-    };
-    let summary = World::new(scenario, args.seed).with_log(log).run(progress());
-    print(&summary, args.json, &args.scenario)?;
-    Ok(summary.ok)
-}
-
-fn swarm(args: &SwarmArgs) -> anyhow::Result<bool> {
-    let seeds: Vec<u64> = (args.from..args.from.saturating_add(args.seeds)).collect();
-    let summaries = run_all(&seeds, args.threads, Scenario::drawn, |summary| {
-        eprintln!("seed {}: {}", summary.seed, if summary.ok { "ok" } else { "FAILED" });
-    });
-    let failed = summaries.iter().filter(|summary| !summary.ok).count();
-    for summary in &summaries {
-        if args.json || !summary.ok {
-            print(summary, args.json, "swarm")?;
+        Command::Run(args) => commands::run(&args),
+        Command::Swarm(args) => commands::swarm(&args),
+        Command::Replay(args) => commands::replay(&args),
+        Command::Shrink(args) => commands::shrink(&args),
+        Command::Sweep(args) => commands::sweep(&args),
+        Command::Bars(args) => commands::bars(&args),
+        Command::Plot(args) => commands::plot(&args),
+        Command::Bench => {
+            commands::bench();
+            Ok(true)
         }
     }
-    eprintln!("{} of {} seeds failed", failed, summaries.len());
-    Ok(failed == 0)
 }
 
-fn replay(what: &str) -> anyhow::Result<bool> {
-    let (name, seed) = what.rsplit_once('@').context("write SCENARIO@SEED or swarm@SEED")?;
-    let seed: u64 = seed.parse().context("the seed is a number")?;
-    let scenario = named(what)?;
-    let first = run(scenario.clone(), seed, progress());
-    let second = run(scenario, seed, progress());
-    print(&first, false, name)?;
-    if first != second {
-        bail!("two runs differ: {} and {}", first.trace_hash, second.trace_hash);
-    }
-    println!("the same run twice");
-    Ok(first.ok)
-}
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
 
-/// `swarm@SEED`, or what [`load`] takes, whose seed is not looked at.
-fn named(what: &str) -> anyhow::Result<Scenario> {
-    let (name, seed) = what.rsplit_once('@').unwrap_or((what, "1"));
-    if name == "swarm" {
-        return Ok(Scenario::drawn(seed.parse().context("the seed is a number")?));
-    }
-    load(name)
-}
+    use super::*;
 
-fn load(name: &str) -> anyhow::Result<Scenario> {
-    let given = PathBuf::from(name);
-    if given.exists() {
-        return Scenario::load(&given);
-    }
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let shipped = shipped.join(name).with_extension("toml");
-    if shipped.exists() {
-        return Scenario::load(&shipped);
-    }
-    bail!("there is no scenario {name}: give a TOML file, or a name out of netsim/scenarios");
-}
-
-fn print(summary: &Summary, json: bool, name: &str) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(summary)?);
-    } else {
-        print!("{summary}");
-    }
-    if !summary.ok {
-        let name = name.split_once('@').map_or(name, |(name, _)| name);
-        eprintln!("replay with: netsim replay {name}@{}", summary.seed);
-    }
-    Ok(())
-}
-
-/// A line on stderr that is refreshed in place on a terminal; elsewhere a line now and then.
-fn progress() -> impl FnMut(&Progress) {
-    const PLAIN_EVERY_S: u64 = 20;
-    let terminal = std::io::stderr().is_terminal();
-    move |progress| {
-        let Progress { now, end, nodes, events, waiting } = progress;
-        let (now, end) = (now / 1_000_000, end / 1_000_000);
-        let line = format!("{now}/{end} s  {nodes} nodes  {events} events  {waiting} wait");
-        let mut out = std::io::stderr();
-        // A terminal that is gone is no reason to stop.
-        let _ = match (terminal, now) {
-            (true, now) if now >= end => writeln!(out, "\r{line}\x1b[K"),
-            (true, _) => write!(out, "\r{line}\x1b[K").and_then(|()| out.flush()),
-            (false, now) if now.is_multiple_of(PLAIN_EVERY_S) => writeln!(out, "{line}"),
-            (false, _) => Ok(()),
-        };
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

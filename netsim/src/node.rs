@@ -7,6 +7,7 @@
 //! starts, as a process's does.
 
 mod feeds;
+mod misdeeds;
 mod routing;
 mod view;
 
@@ -14,17 +15,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use astral_core::{
     announcement::{Scheme, SignedAnnouncement},
-    ids::{Direction, FeedKey, NodeId, StreamId},
+    ids::{Direction, FeedKey, NodeId, STRIPES_MAX, StreamId},
     media::relay::{Relay, RelayConfig, RelayInput},
     overlay::{
         Contact, InboundId, Input, LookupId, LookupKey, Overlay, OverlayConfig, Request, RequestId,
-        Role,
+        Role, journal::Recorder,
     },
     time::Timestamp,
     units::Bitrate,
 };
 
-pub use self::view::NodeView;
+pub use self::{misdeeds::Misdeed, view::NodeView};
 use crate::{
     packet::{FeedLife, Packet},
     payload::SimChunk,
@@ -71,6 +72,8 @@ pub enum Effect {
     RequestSent(RequestId),
     /// Wake this greeting up when it has no answer in time.
     Greeted(FeedKey, FeedLife),
+    /// It named these nodes to somebody who looks for a parent.
+    Named(Vec<NodeId>),
     /// It has left.
     Left,
     /// Something happened that must not.
@@ -103,6 +106,8 @@ pub struct Setup {
     pub id: NodeId,
     /// Settings of its overlay.
     pub config: OverlayConfig,
+    /// Settings of its relay.
+    pub relay: RelayConfig,
     /// Seed of its overlay.
     pub seed: [u8; 32],
     /// `--uplink`, if told.
@@ -113,6 +118,15 @@ pub struct Setup {
     pub contact: Contact,
     /// Others can dial it.
     pub reachable: bool,
+    /// Its journal is kept.
+    pub is_recorded: bool,
+}
+
+/// The journal of a node's overlay.
+#[derive(Debug)]
+struct Journal {
+    recorder: Recorder,
+    bytes: Vec<u8>,
 }
 
 /// See the module.
@@ -135,6 +149,10 @@ pub struct SimNode {
     next_inbound: u64,
     todo: VecDeque<Todo>,
     leaving: bool,
+    journal: Option<Journal>,
+    /// The overlay's next timeout as of its last word; asked again only when it acted.
+    overlay_at: Timestamp,
+    overlay_acted: bool,
     /// The newest chunk said that the source paused.
     paused: bool,
     /// The player, if this node watches.
@@ -144,24 +162,21 @@ pub struct SimNode {
     view: NodeView,
 }
 
-/// How a node misbehaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Misdeed {
-    /// Not at all.
-    #[default]
-    Honest,
-    /// Sends no chunks.
-    Withholds,
-    /// Turns a bit in every chunk.
-    Pollutes,
-}
-
 /// One feed as the driver sees it.
 #[derive(Clone, Debug)]
 struct Feed {
     life: FeedLife,
     up: bool,
     epochs: feeds::Epochs,
+    /// To a child: the next new chunk of each stripe; what is older is sent again.
+    sent: [u64; STRIPES_MAX as usize],
+}
+
+impl Feed {
+    fn new(life: FeedLife, up: bool) -> Self {
+        let epochs = feeds::Epochs::default();
+        Self { life, up, epochs, sent: [0; STRIPES_MAX as usize] }
+    }
 }
 
 /// An input that waits its turn.
@@ -175,14 +190,29 @@ impl SimNode {
     /// A node that starts now.
     #[must_use]
     pub fn start(setup: Setup, cx: &mut Cx<'_>) -> Self {
-        let Setup { index, id, config, seed, ceiling, measured, contact, reachable } = setup;
+        let Setup {
+            index,
+            id,
+            config,
+            relay,
+            seed,
+            ceiling,
+            measured,
+            contact,
+            reachable,
+            is_recorded,
+        } = setup;
         let zero = Timestamp::ZERO;
+        let journal = is_recorded.then(|| {
+            let (recorder, bytes) = Recorder::start(id, &config, seed, zero);
+            Journal { recorder, bytes }
+        });
         let mut node = Self {
             index,
             id,
             started_at: cx.now,
             overlay: Overlay::new(id, config, seed, zero),
-            relay: Relay::new(RelayConfig::default(), zero),
+            relay: Relay::new(relay, zero),
             feeds: BTreeMap::new(),
             wanted: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -194,6 +224,9 @@ impl SimNode {
             next_inbound: 0,
             todo: VecDeque::new(),
             leaving: false,
+            journal,
+            overlay_at: zero,
+            overlay_acted: true,
             paused: false,
             player: None,
             misdeed: Misdeed::Honest,
@@ -250,22 +283,34 @@ impl SimNode {
     }
 
     /// When time alone changes something next, in simulated time.
-    #[must_use]
-    pub fn wake_at(&self) -> Option<u64> {
-        let overlay = self.overlay.poll_timeout().map(|(at, _)| at);
-        let relay = self.relay.poll_timeout().map(|(at, _)| at);
-        let at = [overlay, relay].into_iter().flatten().min()?;
+    pub fn wake_at(&mut self) -> Option<u64> {
+        let at = self.overlay_due().min(self.relay_due());
         (at < Timestamp::NEVER).then(|| self.started_at.saturating_add(at.as_micros()))
+    }
+
+    /// The overlay looks through all it has to find its next timeout: asked once each time it acted.
+    fn overlay_due(&mut self) -> Timestamp {
+        if std::mem::take(&mut self.overlay_acted) {
+            self.overlay_at = self.overlay.poll_timeout().map_or(Timestamp::NEVER, |(at, _)| at);
+        }
+        self.overlay_at
+    }
+
+    fn relay_due(&self) -> Timestamp {
+        self.relay.poll_timeout().map_or(Timestamp::NEVER, |(at, _)| at)
     }
 
     /// Time has come, perhaps.
     pub fn wake(&mut self, cx: &mut Cx<'_>) {
         for _ in 0..ROUNDS_MAX {
             let now = self.local(cx.now);
-            let due = |at: Option<(Timestamp, _)>| at.is_some_and(|(at, _)| at <= now);
-            if due(self.overlay.poll_timeout().map(|(at, _)| (at, ()))) {
+            if self.overlay_due() <= now {
+                if let Some(Journal { recorder, bytes }) = &mut self.journal {
+                    bytes.extend(recorder.timeout(now));
+                }
                 self.overlay.handle_timeout(now);
-            } else if due(self.relay.poll_timeout().map(|(at, _)| (at, ()))) {
+                self.overlay_acted = true;
+            } else if self.relay_due() <= now {
                 self.relay.handle_timeout(now);
             } else {
                 return;
@@ -363,6 +408,13 @@ impl SimNode {
         }
     }
 
+    /// The journal so far, if it is kept.
+    #[must_use]
+    pub fn journal(&self) -> Option<Vec<u8>> {
+        let Journal { recorder, bytes } = self.journal.as_ref()?;
+        Some([bytes.as_slice(), &recorder.end()].concat())
+    }
+
     /// How signatures are made here.
     #[must_use]
     pub const fn scheme() -> Scheme {
@@ -386,7 +438,11 @@ impl SimNode {
             match todo {
                 Todo::Overlay(input) => {
                     cx.trace.note(cx.now, self.index, "overlay <-", &input);
+                    if let Some(Journal { recorder, bytes }) = &mut self.journal {
+                        bytes.extend(recorder.input(&input, now));
+                    }
                     self.overlay.handle_input(input, now);
+                    self.overlay_acted = true;
                 }
                 Todo::Relay(input) => {
                     if !matches!(input, RelayInput::Drained { .. } | RelayInput::Credit { .. }) {
@@ -408,6 +464,9 @@ impl SimNode {
     fn drain(&mut self, cx: &mut Cx<'_>) {
         while let Some(output) = self.overlay.poll_output() {
             cx.trace.text(cx.now, self.index, &output);
+            if let Some(Journal { recorder, .. }) = &mut self.journal {
+                recorder.output(&output);
+            }
             self.carry_out(output, cx);
         }
         // As in the driver: a stream closes after everything else that was said of it.

@@ -9,7 +9,7 @@ use astral_core::{
     overlay::{Request, Response, Wire},
 };
 
-use crate::payload::SimChunk;
+use crate::{payload::SimChunk, uplink::Urgency};
 
 /// Bytes of HELLO on the wire, protocol negotiation included.
 const HELLO_BYTES: usize = 37 + 48;
@@ -49,6 +49,8 @@ pub enum Packet {
         life: FeedLife,
         /// In order.
         frames: Vec<DownFrame<SimChunk>>,
+        /// All of it is media that is sent again.
+        repair: bool,
     },
     /// A frame from child to parent.
     Up {
@@ -114,10 +116,19 @@ impl Packet {
         }
     }
 
-    /// Whether it carries media, which waits its turn at the uplink.
+    /// When it leaves a busy uplink.
     #[must_use]
-    pub const fn is_bulk(&self) -> bool {
-        matches!(self, Self::Down { .. })
+    pub const fn urgency(&self) -> Urgency {
+        match self {
+            Self::Down { repair: false, .. } => Urgency::Live,
+            Self::Down { repair: true, .. } => Urgency::Repair,
+            Self::Hello { .. }
+            | Self::HelloAck { .. }
+            | Self::Up { .. }
+            | Self::FeedClosed { .. }
+            | Self::Request { .. }
+            | Self::Response { .. } => Urgency::Control,
+        }
     }
 }
 

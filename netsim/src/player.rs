@@ -9,8 +9,9 @@ use astral_core::{
     ids::{NodeId, STRIPES_MAX, StreamId},
     media::{
         chunk::Payload,
-        relay::{Delivery, Policy},
+        relay::{Delivery, Policy, SkipCause},
     },
+    time::micros,
 };
 
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
 
 /// Lags at which continuity is measured, in microseconds.
 pub const LAGS_US: [u64; 2] = [1_500_000, 3_000_000];
+/// A player may take the newest chunk for a little older than it is: chunks of one frame have one
+/// time, and delays vary.
+const SKIP_EARLY_US: u64 = 150_000;
 /// Chunks behind the newest whose arrival is remembered one by one: ten seconds of 16 stripes.
 const WINDOW: usize = 4_096;
 /// Chunks that may arrive before the first is delivered, for the log; beyond, the oldest go.
@@ -32,10 +36,18 @@ pub struct Player {
     policy: Policy,
     /// When the wish to watch came.
     pub asked_at: u64,
+    /// When the first feed from a parent opened.
+    pub admitted_at: Option<u64>,
     /// When the first chunk was delivered.
     pub playing_at: Option<u64>,
     /// When watching ended, in its own figures.
     ended_at: Option<u64>,
+    /// Chunks cut between these moments are counted apart.
+    window: Option<(u64, u64)>,
+    /// Those of them that were there within 3 s.
+    in_window: u64,
+    /// Chunks before this one were due already, and looked at.
+    judged: u64,
     start: u64,
     /// `seq` of `arrivals[0]`.
     base: u64,
@@ -69,6 +81,10 @@ pub struct StripeWatch {
     pub last_at: Option<u64>,
     /// Its parent failed: since when it stands, and who must bring the next chunk.
     broken: Option<(u64, NodeId)>,
+    /// It has a parent.
+    fed: bool,
+    /// Until when it had none, the last time.
+    orphan_until: u64,
 }
 
 impl Player {
@@ -79,8 +95,12 @@ impl Player {
             stream,
             policy,
             asked_at: now,
+            admitted_at: None,
             playing_at: None,
             ended_at: None,
+            window: None,
+            in_window: 0,
+            judged: 0,
             start: 0,
             base: 0,
             arrivals: VecDeque::new(),
@@ -119,6 +139,7 @@ impl Player {
         let header = chunk.header();
         let Some(cut_at) = at.cuts.at(header.seq) else { return };
         tally.arrivals += 1;
+        self.judge(at, tally);
         if self.ended_at.is_some() || !self.note(header.seq, cut_at, at.now) {
             tally.duplicates += 1;
             return;
@@ -146,6 +167,62 @@ impl Player {
         }
     }
 
+    /// Chunks cut from `from` on and before `until` are counted apart from now on.
+    pub const fn set_window(&mut self, from: u64, until: u64) {
+        self.window = Some((from, until));
+    }
+
+    /// Of the chunks of the window, at lag 3 s: those due and those in time. `None`: this viewer was
+    /// not there all the time.
+    #[must_use]
+    pub fn window(&self, now: u64, cuts: &CutLog) -> Option<(u64, u64)> {
+        let (from, until) = self.window?;
+        let there = self.playing_at.is_some_and(|at| at <= from)
+            && self.ended_at.unwrap_or(now) >= until + LAGS_US[1];
+        let due = cuts.end_before(until).saturating_sub(cuts.end_before(from));
+        there.then_some((due, self.in_window.min(due)))
+    }
+
+    /// A stripe has a parent now.
+    pub fn fed(&mut self, stripe: u8, now: u64) {
+        if let Some(watch) = self.stripes.get_mut(usize::from(stripe))
+            && !std::mem::replace(&mut watch.fed, true)
+        {
+            watch.orphan_until = now;
+        }
+    }
+
+    /// A stripe has no parent any more.
+    pub fn orphaned(&mut self, stripe: u8) {
+        if let Some(watch) = self.stripes.get_mut(usize::from(stripe)) {
+            watch.fed = false;
+        }
+    }
+
+    /// Looks at each chunk once, when it was due at lag 3 s: what was missing then?
+    fn judge(&mut self, at: Moment<'_>, tally: &mut Tally) {
+        let (Some(_), None) = (self.playing_at, self.ended_at) else { return };
+        while let Some(cut_at) = at.cuts.at(self.judged)
+            && cut_at + LAGS_US[1] < at.now
+        {
+            let place = self.judged.checked_sub(self.base);
+            let place = place.and_then(|place| usize::try_from(place).ok());
+            let arrival = place.and_then(|place| self.arrivals.get(place)).copied();
+            if !arrival.unwrap_or_default().on_time[1] {
+                let stripe = at.cuts.stripe(self.judged);
+                let watch = self.stripe(stripe);
+                if !watch.fed || watch.orphan_until > cut_at {
+                    tally.missed.orphan += 1;
+                } else if arrival.is_some_and(|arrival| arrival.seen) {
+                    tally.missed.late += 1;
+                } else {
+                    tally.missed.upstream += 1;
+                }
+            }
+            self.judged += 1;
+        }
+    }
+
     /// The sink delivered something.
     ///
     /// # Errors
@@ -153,9 +230,10 @@ impl Player {
     pub fn deliver(
         &mut self,
         item: &Delivery<SimChunk>,
-        now: u64,
+        at: Moment<'_>,
         tally: &mut Tally,
     ) -> Result<(), String> {
+        let now = at.now;
         match item {
             Delivery::Init(_) => self.has_init = true,
             Delivery::Chunk(chunk) => {
@@ -178,11 +256,12 @@ impl Player {
                     self.begin(header.seq, now, tally);
                 }
             }
-            Delivery::Skipped { from_seq, to_seq, .. } => {
+            Delivery::Skipped { from_seq, to_seq, cause } => {
                 if self.next.is_some_and(|next| next != *from_seq) || to_seq < from_seq {
                     let next = self.next;
                     return Err(format!("skipped {from_seq}..={to_seq}, {next:?} was due"));
                 }
+                self.check_skip(*from_seq, *cause, at)?;
                 self.next = Some(to_seq + 1);
                 self.skips += 1;
                 self.skipped += to_seq - from_seq + 1;
@@ -226,13 +305,28 @@ impl Player {
         })
     }
 
+    /// A live player may skip only what was due: nothing younger than its lag.
+    fn check_skip(&self, from_seq: u64, cause: SkipCause, at: Moment<'_>) -> Result<(), String> {
+        let (Policy::Live { lag }, SkipCause::Deadline) = (self.policy, cause) else {
+            return Ok(());
+        };
+        let age = at.cuts.at(from_seq).map_or(u64::MAX, |cut_at| at.now.saturating_sub(cut_at));
+        let due = micros(lag).saturating_sub(SKIP_EARLY_US);
+        if age < due {
+            return Err(format!(
+                "chunk {from_seq} was skipped {age} us after its cut, lag {lag:?}"
+            ));
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, start: u64, now: u64, tally: &mut Tally) {
         self.playing_at = Some(now);
-        self.start = start;
+        (self.start, self.judged) = (start, start);
         tally.first_picture.add(now - self.asked_at);
         for (seq, at) in std::mem::take(&mut self.early) {
             if seq >= start {
-                self.count(seq, at);
+                self.count(seq, at, None);
             }
         }
     }
@@ -257,7 +351,7 @@ impl Player {
             }
             self.early.push_back((seq, now - cut_at));
         } else if seq >= self.start {
-            self.count(seq, now - cut_at);
+            self.count(seq, now - cut_at, Some(cut_at));
         }
         while self.arrivals.len() > WINDOW {
             self.arrivals.pop_front();
@@ -266,7 +360,9 @@ impl Player {
         true
     }
 
-    fn count(&mut self, seq: u64, delay: u64) {
+    fn count(&mut self, seq: u64, delay: u64, cut_at: Option<u64>) {
+        let within = |cut_at| self.window.is_some_and(|(from, to)| from < cut_at && cut_at <= to);
+        self.in_window += u64::from(delay <= LAGS_US[1] && cut_at.is_some_and(within));
         let place = seq.checked_sub(self.base).and_then(|place| usize::try_from(place).ok());
         for (index, lag) in LAGS_US.iter().enumerate() {
             if delay <= *lag {
@@ -326,12 +422,12 @@ mod tests {
 
     fn playing() -> (Player, Tally, CutLog) {
         let mut cuts = CutLog::default();
-        (0..100).for_each(|seq| cuts.cut(seq * 100_000));
+        (0..100).for_each(|seq| cuts.cut(seq * 100_000, 0));
         let (mut player, mut tally) = (Player::new(STREAM, Policy::KeepAll, 0), Tally::default());
         let now = Moment { now: 10_000, cuts: &cuts };
         player.arrived(&chunk(0), PARENT, now, &mut tally);
-        player.deliver(&init(), 10_000, &mut tally).unwrap();
-        player.deliver(&Delivery::Chunk(chunk(0)), 10_000, &mut tally).unwrap();
+        player.deliver(&init(), now, &mut tally).unwrap();
+        player.deliver(&Delivery::Chunk(chunk(0)), now, &mut tally).unwrap();
         (player, tally, cuts)
     }
 
@@ -354,16 +450,17 @@ mod tests {
 
     #[test]
     fn a_sink_that_repeats_leaves_out_or_forges_is_found_out() {
-        let (mut player, mut tally, _) = playing();
-        let again = player.deliver(&Delivery::Chunk(chunk(0)), 20_000, &mut tally);
+        let (mut player, mut tally, cuts) = playing();
+        let at = Moment { now: 20_000, cuts: &cuts };
+        let again = player.deliver(&Delivery::Chunk(chunk(0)), at, &mut tally);
         assert!(again.is_err());
-        assert!(player.deliver(&Delivery::Chunk(chunk(2)), 20_000, &mut tally).is_err());
+        assert!(player.deliver(&Delivery::Chunk(chunk(2)), at, &mut tally).is_err());
         let forged = Delivery::Chunk(chunk(1).polluted());
-        assert!(player.deliver(&forged, 20_000, &mut tally).is_err());
+        assert!(player.deliver(&forged, at, &mut tally).is_err());
         let cause = SkipCause::Deadline;
         let skip = Delivery::Skipped { from_seq: 1, to_seq: 4, cause };
-        assert!(player.deliver(&skip, 20_000, &mut tally).is_ok());
-        assert!(player.deliver(&Delivery::Chunk(chunk(5)), 20_000, &mut tally).is_ok());
+        assert!(player.deliver(&skip, at, &mut tally).is_ok());
+        assert!(player.deliver(&Delivery::Chunk(chunk(5)), at, &mut tally).is_ok());
         assert_eq!((player.skips, player.skipped), (1, 4));
     }
 

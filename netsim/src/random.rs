@@ -127,6 +127,15 @@ impl Dice {
     }
 }
 
+impl Dice {
+    /// Weibull with the given mean and shape.
+    #[must_use]
+    pub fn weibull(self, mean: f64, shape: f64, draw: (Purpose, u64, u64)) -> f64 {
+        let scale = mean / libm::tgamma(1.0 + 1.0 / shape);
+        scale * libm::pow(self.exponential(draw.0, draw.1, draw.2), 1.0 / shape)
+    }
+}
+
 /// The finaliser of splitmix64: every input bit reaches every output bit.
 #[must_use]
 pub const fn mix(mut x: u64) -> u64 {
@@ -160,6 +169,8 @@ mod tests {
         assert!((mean(&|i| dice.exponential(Purpose::Loss, 1, i)) - 1.0).abs() < 0.03);
         let lognormal = mean(&|i| dice.lognormal(300.0, 1.0, (Purpose::Session, i, 0)));
         assert!((lognormal / 300.0 - 1.0).abs() < 0.05, "{lognormal}");
+        let weibull = mean(&|i| dice.weibull(300.0, 0.6, (Purpose::Session, i, 0)));
+        assert!((weibull / 300.0 - 1.0).abs() < 0.05, "{weibull}");
         let range = (Duration::from_millis(5), Duration::from_millis(7));
         let between = |i| dice.between(range, (Purpose::Notice, 0, i)).as_secs_f64();
         assert!((mean(&between) - 0.006).abs() < 0.000_1);

@@ -1,19 +1,33 @@
 //! A scenario: everything about a run that is not the seed, as TOML.
 //!
-//! Owns the fields, their defaults, units and sanity. Does not own what a field causes (see
-//! [`crate::world`]). Every time is in seconds of simulated time since the run began; unknown keys
-//! are errors.
+//! Owns the fields of what is published and by whom, loading and sanity; viewers, links, faults and
+//! thresholds have files of their own. Does not own what a field causes (see [`crate::world`]).
+//! Every time is in seconds of simulated time since the run began; unknown keys are errors.
 
+mod bars;
 mod fault;
+mod network;
 mod swarm;
+mod tuning;
+mod viewers;
 
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
-use astral_core::{media::cert::is_stripe_count, units::Bitrate};
+use astral_core::{
+    media::{cert::is_stripe_count, relay::RelayConfig},
+    overlay::Tuning,
+    units::Bitrate,
+};
 use serde::{Deserialize, Serialize};
 
+pub use bars::Bars;
 pub use fault::{Fault, FaultKind, Pick, Who};
+pub use network::{Engine, Network, Services};
+pub use tuning::Changes;
+pub use viewers::{
+    Class, Crowd, Join, JoinLaw, Nat, PolicyChoice, Session, SessionLaw, Viewers, parse_lengths,
+};
 
 /// Nodes beside viewers that a scenario may have at most; keeps indices in `u32` with room.
 const NODES_MAX: u32 = 4_000_000;
@@ -46,6 +60,9 @@ pub struct Scenario {
     /// When viewers come.
     #[serde(default)]
     pub join: Join,
+    /// Who comes on top of them.
+    #[serde(default, rename = "crowd", skip_serializing_if = "Vec::is_empty")]
+    pub crowds: Vec<Crowd>,
     /// When they go; none: they stay.
     #[serde(default)]
     pub session: Option<Session>,
@@ -55,12 +72,21 @@ pub struct Scenario {
     /// Modelled services.
     #[serde(default)]
     pub services: Services,
-    /// Constants of the protocol that a sweep changes.
+    /// How exact the engine is.
     #[serde(default)]
-    pub tuning: TuningChoice,
+    pub engine: Engine,
+    /// Constants of the overlay that differ from its defaults, by name.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    pub tuning: Changes,
+    /// The same of the relay.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    pub relay: Changes,
     /// What goes wrong.
-    #[serde(default, rename = "fault")]
+    #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// Viewers that never come, by their number: what a shrinker took out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<u32>,
     /// Thresholds.
     #[serde(default)]
     pub bars: Bars,
@@ -133,254 +159,24 @@ impl Default for Supernodes {
     }
 }
 
-/// The viewers.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Viewers {
-    /// How many are there at once, when all have joined.
-    pub count: u32,
-    /// What their players do.
-    #[serde(default)]
-    pub policy: PolicyChoice,
-    /// Lag of `live` players, in milliseconds.
-    #[serde(default = "default_lag")]
-    pub lag_ms: u64,
-    /// Kinds of viewers; shares need not add up to 1.
-    #[serde(default, rename = "class")]
-    pub classes: Vec<Class>,
-}
-
-const fn default_lag() -> u64 {
-    1_500
-}
-
-/// What a player does about missing chunks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyChoice {
-    /// Waits.
-    #[default]
-    KeepAll,
-    /// Skips at its lag.
-    Live,
-}
-
-/// A kind of viewer.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Class {
-    /// Weight among the classes.
-    pub share: f64,
-    /// Uplink in copies of the stream.
-    pub copies: f64,
-    /// Downlink in copies of the stream; none: never the bottleneck.
-    pub down_copies: Option<f64>,
-    /// `--max-copies`.
-    pub max_copies: Option<u32>,
-    /// Others can dial it.
-    pub reachable: bool,
-}
-
-impl Default for Class {
-    fn default() -> Self {
-        Self { share: 1.0, copies: 2.0, down_copies: None, max_copies: None, reachable: true }
-    }
-}
-
-/// The join curve.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Join {
-    /// Its shape.
-    pub law: JoinLaw,
-    /// First join.
-    pub from_s: f64,
-    /// Time from the first to about the last.
-    pub over_s: f64,
-    /// A viewer's node runs for so long before its user wants to watch; 0 shows cold starts.
-    pub warm_s: f64,
-}
-
-impl Default for Join {
-    fn default() -> Self {
-        Self { law: JoinLaw::Ramp, from_s: 4.0, over_s: 4.0, warm_s: 2.0 }
-    }
-}
-
-/// Shapes of join curves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JoinLaw {
-    /// Evenly.
-    Ramp,
-    /// Exponential gaps with the same mean.
-    Poisson,
-    /// Most at the beginning: arrivals fall off exponentially, `over_s` is five time constants.
-    Flash,
-}
-
-/// How long viewers stay and how they go.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Session {
-    /// Law of the length.
-    pub law: SessionLaw,
-    /// Mean length.
-    pub mean_s: f64,
-    /// Shape of the lognormal law.
-    #[serde(default = "default_sigma")]
-    pub sigma: f64,
-    /// Share that goes without a word.
-    #[serde(default = "default_abrupt")]
-    pub abrupt: f64,
-    /// Share of those whose whole host goes, so that nothing closes.
-    #[serde(default)]
-    pub silent: f64,
-    /// Each that goes is replaced by a newcomer.
-    #[serde(default = "default_replace")]
-    pub replace: bool,
-}
-
-const fn default_sigma() -> f64 {
-    1.0
-}
-
-const fn default_abrupt() -> f64 {
-    1.0
-}
-
-const fn default_replace() -> bool {
-    true
-}
-
-/// Laws of session lengths.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionLaw {
-    /// Memoryless.
-    Exponential,
-    /// Most short, some very long, as measured in live streaming.
-    Lognormal,
-}
-
-/// Constants of the protocol that differ from the core's defaults in this run.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TuningChoice {
-    /// Share of the usable uplink that becomes slots, in percent.
-    pub slot_share_percent: Option<u64>,
-}
-
-/// How links behave.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Network {
-    /// Regions that nodes are spread over, 1 to 6.
-    pub regions: u8,
-    /// Mean one-way delay of a home's access, in milliseconds (lognormal).
-    pub access_ms: f64,
-    /// Most additional delay of a message, in milliseconds (uniform).
-    pub jitter_ms: f64,
-    /// Mean share of packets lost; lost ones come later.
-    pub loss: f64,
-    /// Length of a bad moment in which every other packet is lost, in milliseconds.
-    pub loss_burst_ms: u64,
-    /// Drop-tail buffer before an uplink, in milliseconds of its rate.
-    pub buffer_ms: u64,
-    /// Round trips until a new connection carries data.
-    pub setup_rtts: f64,
-    /// Uplinks are told to the nodes (`--uplink`); otherwise measured by them.
-    pub uplink_told: bool,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            regions: 3,
-            access_ms: 8.0,
-            jitter_ms: 2.0,
-            loss: 0.0,
-            loss_burst_ms: 20,
-            buffer_ms: 200,
-            setup_rtts: 3.0,
-            uplink_told: true,
-        }
-    }
-}
-
-/// The services that the node's driver gets from libp2p.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Services {
-    /// Round trips that a Kademlia lookup takes.
-    pub lookup_hops: u32,
-    /// Share of lookups that find only half.
-    pub lookup_loss: f64,
-    /// A dead supernode is still found for this long.
-    pub stale_s: f64,
-    /// Share of gossip messages that miss a supernode.
-    pub gossip_loss: f64,
-    /// Most time that gossip takes beside the way itself, in milliseconds.
-    pub gossip_ms: f64,
-}
-
-impl Default for Services {
-    fn default() -> Self {
-        Self {
-            lookup_hops: 3,
-            lookup_loss: 0.02,
-            stale_s: 30.0,
-            gossip_loss: 0.01,
-            gossip_ms: 400.0,
-        }
-    }
-}
-
-/// Thresholds; one that is not given is not judged.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Bars {
-    /// Least mean continuity at lag 1.5 s.
-    pub continuity_1500: Option<f64>,
-    /// Least mean continuity at lag 3 s.
-    pub continuity_3000: Option<f64>,
-    /// Most viewers below 95 % at lag 3 s, as a share.
-    pub below_95: Option<f64>,
-    /// Most median delay of a chunk, in milliseconds.
-    pub delay_p50_ms: Option<f64>,
-    /// The same at the 99th percentile.
-    pub delay_p99_ms: Option<f64>,
-    /// Most median time from the wish to watch to the first picture, in milliseconds.
-    pub first_picture_p50_ms: Option<f64>,
-    /// The same at the 95th percentile.
-    pub first_picture_p95_ms: Option<f64>,
-    /// Most median gap of a stripe whose parent failed, in milliseconds.
-    pub repair_p50_ms: Option<f64>,
-    /// The same at the 99th percentile.
-    pub repair_p99_ms: Option<f64>,
-    /// Most hops between the source and a viewer.
-    pub depth_max: Option<f64>,
-    /// Most copies that the source sends, on average.
-    pub source_copies: Option<f64>,
-    /// Least share of media that viewers send.
-    pub viewer_share: Option<f64>,
-    /// Most bytes that are no media, as a share.
-    pub overhead: Option<f64>,
-    /// Most skips of all players.
-    pub skips: Option<f64>,
-    /// Least share of viewers that ever played.
-    pub played: Option<f64>,
-}
-
 impl Scenario {
-    /// Reads a scenario file.
+    /// Reads a scenario file, and the trace that it names.
     ///
     /// # Errors
-    /// When it cannot be read, is no scenario, or makes no sense.
+    /// When one cannot be read, is no scenario, or makes no sense.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the scenario {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let mut scenario =
+            Self::parse(&read(path)?).with_context(|| format!("in {}", path.display()))?;
+        if let Some(session) = &mut scenario.session
+            && let Some(trace) = &session.trace
+        {
+            let beside = path.parent().unwrap_or(Path::new("")).join(trace);
+            session.lengths = parse_lengths(&read(&beside)?)?;
+        }
+        Ok(scenario)
     }
 
     /// Reads a scenario.
@@ -393,10 +189,28 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The overlay's constants in this scenario.
+    #[must_use]
+    pub fn overlay_tuning(&self) -> Tuning {
+        tuning::changed(&self.tuning).expect("checked when the scenario was read")
+    }
+
+    /// The relay's constants in this scenario.
+    #[must_use]
+    pub fn relay_config(&self) -> RelayConfig {
+        tuning::changed(&self.relay).expect("checked when the scenario was read")
+    }
+
     /// How many supernodes there are from the start.
     #[must_use]
     pub fn supernode_count(&self) -> u32 {
-        self.supernodes.count.unwrap_or_else(|| self.viewers.count.div_ceil(80))
+        self.supernodes.count.unwrap_or_else(|| self.audience().div_ceil(80))
+    }
+
+    /// Viewers that are there at once when everybody has come.
+    #[must_use]
+    pub fn audience(&self) -> u32 {
+        self.viewers.count + self.crowds.iter().map(|crowd| crowd.count).sum::<u32>()
     }
 
     /// Bits per second of so many copies.
@@ -416,22 +230,19 @@ impl Scenario {
         ensure!(self.stream.audio < self.stream.rate, "stream.audio is below stream.rate");
         ensure!((1..=120).contains(&self.stream.fps), "stream.fps is 1 to 120");
         ensure!(self.stream.keyframe_s > 0.1, "stream.keyframe_s is above 0.1");
-        ensure!(self.viewers.count <= NODES_MAX, "viewers.count is at most {NODES_MAX}");
+        ensure!(self.audience() <= NODES_MAX, "viewers.count is at most {NODES_MAX}");
         ensure!((1.0..=86_400.0).contains(&self.duration_s), "duration_s is 1 to 86400");
         ensure!((0.0..=3_600.0).contains(&self.settle_s), "settle_s is 0 to 3600");
-        ensure!((1..=6).contains(&self.network.regions), "network.regions is 1 to 6");
-        ensure!((0.0..=0.2).contains(&self.network.loss), "network.loss is 0 to 0.2");
-        ensure!(self.network.loss_burst_ms > 0, "network.loss_burst_ms is above 0");
-        ensure!(self.network.access_ms > 0.0, "network.access_ms is above 0");
-        if let Some(session) = &self.session {
-            ensure!(session.mean_s >= 1.0, "session.mean_s is at least 1");
-        }
         for class in &self.viewers.classes {
             ensure!(
                 class.share >= 0.0 && class.copies >= 0.0,
                 "shares and copies are not negative"
             );
         }
+        self.network.check()?;
+        self.session.iter().try_for_each(Session::check)?;
+        tuning::changed::<Tuning>(&self.tuning).context("in [tuning]")?;
+        tuning::changed::<RelayConfig>(&self.relay).context("in [relay]")?;
         self.faults.iter().try_for_each(Fault::check)
     }
 }
@@ -459,6 +270,9 @@ mod tests {
         let mut count = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
             let scenario = Scenario::load(&path).unwrap();
             assert_eq!(Some(scenario.name.as_str()), path.file_stem().and_then(|s| s.to_str()));
             count += 1;

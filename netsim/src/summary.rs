@@ -6,7 +6,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{scenario::Scenario, tally::Tally, world::Violation};
+use crate::{
+    scenario::Scenario,
+    tally::{Missed, Tally},
+    world::Violation,
+};
 
 /// A viewer counts for continuity when so many chunks were due to it.
 const DUE_MIN: u64 = 100;
@@ -24,6 +28,22 @@ pub struct Outcome {
     pub played: bool,
     /// It was there long enough that it should have.
     pub patient: bool,
+    /// It gives at least one copy.
+    pub contributes: bool,
+    /// It came with a crowd.
+    pub in_crowd: bool,
+    /// It misbehaved: its figures count for nothing.
+    pub misbehaved: bool,
+    /// When it wanted to watch, in microseconds.
+    pub asked_at: u64,
+    /// From then to the first feed that opened, in microseconds.
+    pub admitted_us: Option<u64>,
+    /// From then to the first picture, in microseconds.
+    pub playing_us: Option<u64>,
+    /// How long it was there after its admission, in microseconds.
+    pub after_admission_us: u64,
+    /// Chunks of the time after the first fault: due, and those of them that were there in 3 s.
+    pub window: Option<(u64, u64)>,
     /// At each lag: chunks due, and those of them that were there.
     pub continuity: [(u64, u64); 2],
     /// Chunks delivered.
@@ -49,13 +69,15 @@ pub struct ChecksReport {
     pub source_copies: f64,
     /// Slots over wants at the end; 0 where liveness was not judged.
     pub capacity: f64,
+    /// Free stripes as the supernodes know them and as they are, at the end.
+    pub free: Option<(u64, u64)>,
 }
 
 /// Everything that a summary is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct Parts<'a> {
     /// The scenario.
-    pub scenario: Scenario,
+    pub scenario: &'a Scenario,
     /// The seed.
     pub seed: u64,
     /// Events handled.
@@ -63,9 +85,9 @@ pub struct Parts {
     /// Hash of all outputs.
     pub trace_hash: String,
     /// All viewers.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: &'a [Outcome],
     /// Counters.
-    pub tally: Tally,
+    pub tally: &'a Tally,
     /// Media cut.
     pub cut_bytes: u64,
     /// Media sent by viewers.
@@ -110,12 +132,22 @@ pub struct Summary {
     pub continuity_1500: Option<f64>,
     /// The same after 3 s.
     pub continuity_3000: Option<f64>,
+    /// The same of those who give at least one copy.
+    pub contributors_3000: Option<f64>,
+    /// The same of those who did not come with a crowd.
+    pub old_3000: Option<f64>,
+    /// The same over the 30 s after the first fault, of those who were there all the time.
+    pub after_fault_3000: Option<f64>,
+    /// Chunks that were missing at 3 s, by cause.
+    pub missed: Missed,
     /// Share of viewers below 95 % after 3 s.
     pub below_95: Option<f64>,
     /// Delay of chunks, in milliseconds.
     pub delay_ms: Percentiles,
     /// Time to the first picture, in milliseconds.
     pub first_picture_ms: Percentiles,
+    /// Of those who were there for 3 s after their admission, the share that played by then.
+    pub admitted_3s: Option<f64>,
     /// Gaps of stripes whose parent failed, in milliseconds.
     pub repair_ms: Percentiles,
     /// Most hops.
@@ -132,6 +164,10 @@ pub struct Summary {
     pub overhead: f64,
     /// The part of it that is requests, responses and gossip.
     pub overhead_messages: f64,
+    /// Share of the media that was sent again.
+    pub repair_share: f64,
+    /// Free stripes as the supernodes know them over those that are, at the end.
+    pub directory_free: Option<f64>,
     /// Share of chunks that came twice.
     pub duplicates: f64,
     /// Skips of all players.
@@ -185,14 +221,21 @@ pub struct Counters {
 impl Summary {
     /// Judges a run.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: Parts<'_>) -> Self {
         let Parts { scenario, seed, events, trace_hash, outcomes, tally, checks, .. } = parts;
+        let honest: Vec<Outcome> =
+            outcomes.iter().filter(|outcome| !outcome.misbehaved).copied().collect();
+        let outcomes = honest.as_slice();
+        let of = |which: &dyn Fn(&Outcome) -> bool| {
+            let some: Vec<Outcome> = outcomes.iter().filter(|one| which(one)).copied().collect();
+            mean(&continuity(&some, 1))
+        };
         let viewers = outcomes.len() as u64;
         let judged: Vec<_> = outcomes.iter().filter(|one| one.played || one.patient).collect();
         let played = judged.iter().filter(|outcome| outcome.played).count() as f64;
         let played = if judged.is_empty() { 1.0 } else { played / judged.len() as f64 };
-        let low = continuity(&outcomes, 0);
-        let high = continuity(&outcomes, 1);
+        let low = continuity(outcomes, 0);
+        let high = continuity(outcomes, 1);
         let percentiles = |of: &crate::tally::Histogram| Percentiles {
             count: of.count(),
             p50: of.percentile(0.5),
@@ -202,7 +245,7 @@ impl Summary {
         let mut summary = Self {
             scenario: scenario.name.clone(),
             seed,
-            ok: checks.count == 0,
+            ok: checks.count as f64 <= scenario.bars.violations.unwrap_or(0.0),
             trace_hash,
             events,
             seconds: scenario.duration_s + scenario.settle_s,
@@ -210,11 +253,16 @@ impl Summary {
             played: round(played),
             continuity_1500: mean(&low),
             continuity_3000: mean(&high),
+            contributors_3000: of(&|one| one.contributes),
+            old_3000: of(&|one| !one.in_crowd),
+            after_fault_3000: after_fault(outcomes),
+            missed: tally.missed,
             below_95: (!high.is_empty()).then(|| {
                 high.iter().filter(|share| **share < POOR).count() as f64 / high.len() as f64
             }),
             delay_ms: percentiles(&tally.delay),
             first_picture_ms: percentiles(&tally.first_picture),
+            admitted_3s: admitted(outcomes),
             repair_ms: percentiles(&tally.repair),
             depth_max: checks.depth_max,
             depth_mean: round(checks.depth_mean),
@@ -225,6 +273,10 @@ impl Summary {
             overhead_messages: round(
                 tally.bytes.messages as f64 / tally.bytes.total().max(1) as f64,
             ),
+            repair_share: round(tally.bytes.repair as f64 / tally.bytes.payload.max(1) as f64),
+            directory_free: checks
+                .free
+                .map(|(known, real)| round(known as f64 / real.max(1) as f64)),
             duplicates: round(tally.duplicates as f64 / tally.arrivals.max(1) as f64),
             skips: outcomes.iter().map(|outcome| outcome.skips).sum(),
             skipped: outcomes.iter().map(|outcome| outcome.skipped).sum(),
@@ -242,7 +294,7 @@ impl Summary {
             violations: checks.violations,
             violation_count: checks.count,
         };
-        summary.bars = summary.judge(&scenario);
+        summary.bars = summary.judge(scenario);
         summary.ok &= summary.bars.iter().all(|bar| bar.holds);
         summary
     }
@@ -252,6 +304,10 @@ impl Summary {
         let least = [
             ("continuity_1500", bars.continuity_1500, self.continuity_1500),
             ("continuity_3000", bars.continuity_3000, self.continuity_3000),
+            ("contributors_3000", bars.contributors_3000, self.contributors_3000),
+            ("old_3000", bars.old_3000, self.old_3000),
+            ("after_fault_3000", bars.after_fault_3000, self.after_fault_3000),
+            ("admitted_3s", bars.admitted_3s, self.admitted_3s),
             ("viewer_share", bars.viewer_share, Some(self.viewer_share)),
             ("played", bars.played, Some(self.played)),
         ];
@@ -267,6 +323,7 @@ impl Summary {
             ("source_copies", bars.source_copies, Some(self.source_copies)),
             ("overhead", bars.overhead, Some(self.overhead)),
             ("skips", bars.skips, Some(self.skips as f64)),
+            ("violations", bars.violations, Some(self.violation_count as f64)),
         ];
         let bar = |(name, bound, value): (&'static str, Option<f64>, Option<f64>), least: bool| {
             let bound = bound?;
@@ -316,6 +373,8 @@ impl fmt::Display for Summary {
             self.overhead * 100.0,
             self.overhead_messages * 100.0
         )?;
+        let Missed { orphan, late, upstream } = self.missed;
+        writeln!(f, "  missed at 3 s  orphan {orphan}, late {late}, upstream {upstream}")?;
         writeln!(f, "  skips          {} ({} chunks)", self.skips, self.skipped)?;
         writeln!(f, "  counters       {:?}", self.counters)?;
         for bar in &self.bars {
@@ -343,6 +402,30 @@ fn continuity(outcomes: &[Outcome], lag: usize) -> Vec<f64> {
         .filter(|(due, _)| *due >= DUE_MIN)
         .map(|(due, there)| there as f64 / due as f64)
         .collect()
+}
+
+/// Over all viewers that were there for the whole time after the first fault.
+fn after_fault(outcomes: &[Outcome]) -> Option<f64> {
+    let shares: Vec<f64> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.window)
+        .filter(|(due, _)| *due > 0)
+        .map(|(due, there)| there as f64 / due as f64)
+        .collect();
+    mean(&shares)
+}
+
+/// The share that played within this time of its admission.
+fn admitted(outcomes: &[Outcome]) -> Option<f64> {
+    const SOON_US: u64 = 3_000_000;
+    let stayed: Vec<&Outcome> =
+        outcomes.iter().filter(|one| one.after_admission_us >= SOON_US).collect();
+    let soon = |one: &&&Outcome| {
+        let played = one.playing_us.zip(one.admitted_us);
+        played.is_some_and(|(played, admitted)| played.saturating_sub(admitted) <= SOON_US)
+    };
+    let share = stayed.iter().filter(soon).count() as f64 / stayed.len().max(1) as f64;
+    (!stayed.is_empty()).then(|| round(share))
 }
 
 fn mean(values: &[f64]) -> Option<f64> {

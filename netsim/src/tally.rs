@@ -3,6 +3,9 @@
 //! Owns the counters, the histogram and the log of when the source cut what. Does not own one
 //! viewer's view (see [`crate::player`]) nor thresholds (see [`crate::summary`]).
 
+use astral_core::ids::Stripe;
+use serde::Serialize;
+
 /// Widest delay that is told apart, in milliseconds; longer ones count as this.
 const DELAY_MS_MAX: usize = 30_000;
 
@@ -10,12 +13,21 @@ const DELAY_MS_MAX: usize = 30_000;
 #[derive(Clone, Debug, Default)]
 pub struct CutLog {
     at: Vec<u64>,
+    stripes: Vec<Stripe>,
 }
 
 impl CutLog {
-    /// The next chunk was cut now.
-    pub fn cut(&mut self, now: u64) {
+    /// The next chunk was cut now, for this stripe.
+    pub fn cut(&mut self, now: u64, stripe: Stripe) {
         self.at.push(now);
+        self.stripes.push(stripe);
+    }
+
+    /// The stripe of a chunk; 0 of one that was not cut yet.
+    #[must_use]
+    pub fn stripe(&self, seq: u64) -> Stripe {
+        let at = usize::try_from(seq).ok();
+        at.and_then(|at| self.stripes.get(at)).copied().unwrap_or_default()
     }
 
     /// When a chunk was cut.
@@ -72,6 +84,20 @@ impl Histogram {
         None
     }
 
+    /// Shares of all that are not above each of some values in milliseconds, in steps of `step`.
+    #[must_use]
+    pub fn cumulative(&self, step: usize, most: usize) -> Vec<(f64, f64)> {
+        let mut seen = 0;
+        let mut points = Vec::new();
+        for (ms, count) in self.buckets.iter().enumerate().take(most + 1) {
+            seen += count;
+            if ms % step.max(1) == 0 {
+                points.push((ms as f64, seen as f64 / self.count.max(1) as f64));
+            }
+        }
+        points
+    }
+
     /// Values counted.
     #[must_use]
     pub const fn count(&self) -> u64 {
@@ -96,6 +122,8 @@ pub struct Bytes {
     pub feed_control: u64,
     /// Tickets and directory.
     pub messages: u64,
+    /// Of the chunks, those that were sent again: counted above as well.
+    pub repair: u64,
 }
 
 impl Bytes {
@@ -118,7 +146,19 @@ impl Bytes {
         self.chunk_overhead += other.chunk_overhead;
         self.feed_control += other.feed_control;
         self.messages += other.messages;
+        self.repair += other.repair;
     }
+}
+
+/// Chunks that were not there 3 s after their cut, by what was the matter then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Missed {
+    /// Their stripe had no parent at some time since the cut.
+    pub orphan: u64,
+    /// They came, but late.
+    pub late: u64,
+    /// Their stripe had a parent, which did not have them either or did not send them.
+    pub upstream: u64,
 }
 
 /// Counters of a whole run.
@@ -130,6 +170,8 @@ pub struct Tally {
     pub first_picture: Histogram,
     /// Between the last chunk of a stripe before its parent failed and the next.
     pub repair: Histogram,
+    /// Chunks that were missing when due.
+    pub missed: Missed,
     /// Chunks that arrived where they were already.
     pub duplicates: u64,
     /// Chunks that arrived.
@@ -173,7 +215,7 @@ mod tests {
     #[test]
     fn the_log_finds_what_was_cut_by_a_moment() {
         let mut log = CutLog::default();
-        [10, 20, 20, 30].into_iter().for_each(|at| log.cut(at));
+        [10, 20, 20, 30].into_iter().for_each(|at| log.cut(at, 0));
         assert_eq!((log.end_before(9), log.end_before(20), log.end_before(99)), (0, 3, 4));
         assert_eq!((log.at(3), log.at(4)), (Some(30), None));
     }

@@ -11,6 +11,7 @@ mod cast;
 mod checks;
 mod event;
 mod faults;
+mod limits;
 mod net;
 mod services;
 
@@ -18,9 +19,14 @@ use std::collections::BTreeMap;
 
 use astral_core::{
     ids::NodeId,
-    media::{chunk::Payload, relay::RelayInput},
-    overlay::{Contact, Input},
+    media::{
+        chunk::Payload,
+        relay::{RelayConfig, RelayInput},
+    },
+    overlay::{Contact, Input, Tuning},
 };
+
+use serde::Serialize;
 
 pub use self::{
     cast::Kind,
@@ -41,7 +47,7 @@ use crate::{
     random::Dice,
     scenario::{Scenario, duration, seconds},
     source::{Made, SimSource},
-    summary::{Outcome, Summary},
+    summary::{Outcome, Parts, Summary},
     tally::{CutLog, Tally},
     trace::Trace,
 };
@@ -51,6 +57,8 @@ const REQUEST_TIMEOUT_US: u64 = 5_000_000;
 /// The driver gives a greeting up after this, in microseconds.
 const GREETING_TIMEOUT_US: u64 = 3_000_000;
 const SECOND_US: u64 = 1_000_000;
+/// How long the aftermath of the first fault is, in microseconds.
+const AFTERMATH_US: u64 = 30_000_000;
 /// Who was there for so long, in microseconds, should have seen a picture.
 const PATIENCE_US: u64 = 5_000_000;
 
@@ -81,6 +89,12 @@ pub struct World {
     retired: Vec<Outcome>,
     checks: Checks,
     effects: Vec<Effect>,
+    tuning: Tuning,
+    relay_config: RelayConfig,
+    /// Whose journal is kept.
+    recorded: Option<u32>,
+    journal: Option<Vec<u8>>,
+    series: Vec<Second>,
 }
 
 impl World {
@@ -90,6 +104,7 @@ impl World {
         let dice = Dice::new(seed);
         let key = dice.bytes(crate::random::Purpose::Identity, u64::MAX, 0);
         let source = SimSource::new(astral_core::ids::SourceKey(key), 1, scenario.stream.clone());
+        let (tuning, relay_config) = (scenario.overlay_tuning(), scenario.relay_config());
         let mut world = Self {
             scenario,
             seed,
@@ -111,6 +126,11 @@ impl World {
             retired: Vec::new(),
             checks: Checks::default(),
             effects: Vec::new(),
+            tuning,
+            relay_config,
+            recorded: None,
+            journal: None,
+            series: Vec::new(),
         };
         world.cast();
         world
@@ -123,9 +143,16 @@ impl World {
         self
     }
 
+    /// Also keeps the journal of one node's overlay.
+    #[must_use]
+    pub const fn with_journal(mut self, node: u32) -> Self {
+        self.recorded = Some(node);
+        self
+    }
+
     /// Runs to the end; `progress` hears of every simulated second.
     #[must_use]
-    pub fn run(mut self, mut progress: impl FnMut(&Progress)) -> Summary {
+    pub fn run(mut self, mut progress: impl FnMut(&Progress)) -> Run {
         let end = self.end();
         while let Some((at, event)) = self.queue.pop() {
             if at > end {
@@ -138,7 +165,7 @@ impl World {
             self.handle(event);
         }
         self.last_checks();
-        self.into_summary()
+        self.into_run()
     }
 
     /// End of joins, sessions and faults, in microseconds.
@@ -196,6 +223,8 @@ impl World {
             Event::Fault(number) => self.fault(number),
             Event::Thaw(node) => self.thaw(node),
             Event::Heal(number) => self.heal(number),
+            Event::Unthrottle(node) => self.unthrottle(node),
+            Event::ProgrammeEnd => self.programme_end(),
             Event::Second => self.second(),
         }
     }
@@ -203,11 +232,12 @@ impl World {
     /// Lets one node act, then does what it wants and sees to it that it wakes in time.
     fn with_node(&mut self, index: u32, act: impl FnOnce(&mut SimNode, &mut Cx<'_>)) {
         let now = self.now();
+        let timer_us = self.scenario.engine.timer_ms * 1_000;
         let Self { nodes, trace, tally, cuts, effects, feed_lives, .. } = self;
         let Some(slot) = nodes.get_mut(index as usize) else { return };
         let Some(node) = slot.node.as_deref_mut() else { return };
         act(node, &mut Cx { now, cuts, trace, tally, effects, lives: feed_lives });
-        let wake_at = node.wake_at().map_or(u64::MAX, |at| at.max(now));
+        let wake_at = node.wake_at().map_or(u64::MAX, |at| grid(at.max(now), timer_us));
         if wake_at < slot.armed_at {
             slot.armed_at = wake_at;
             self.queue.push(wake_at, Event::Wake(index));
@@ -245,6 +275,7 @@ impl World {
                 let event = Event::GreetingTimeout { node: from, feed: Box::new(feed), life };
                 self.queue.push(now + GREETING_TIMEOUT_US, event);
             }
+            Effect::Named(nodes) => self.check_named(from, &nodes),
             Effect::Left => self.leave_for_good(from, false),
             Effect::Violation(what) => self.violated(Some(from), what),
         }
@@ -280,7 +311,8 @@ impl World {
             let input = match made {
                 Made::Init(init) => RelayInput::Init { stream, init },
                 Made::Chunk(chunk) => {
-                    self.cuts.cut(self.queue.now());
+                    let stripe = chunk.header().stripe;
+                    self.cuts.cut(self.queue.now(), stripe);
                     self.cut_bytes += u64::from(chunk.header().payload_len);
                     RelayInput::LocalChunk { stream, chunk }
                 }
@@ -295,14 +327,20 @@ impl World {
         let stream = self.source.id();
         let (policy, lag) = self.policy();
         let now = self.now();
+        let mut player = Player::new(stream, policy, now);
+        if let Some(first) = self.scenario.faults.first() {
+            let from = seconds(first.at_s);
+            player.set_window(from, from + AFTERMATH_US.min(self.end().saturating_sub(from)));
+        }
         self.with_node(index, |node, cx| {
-            node.watch(Player::new(stream, policy, now), lag, cx);
+            node.watch(player, lag, cx);
         });
         self.plan_departure(index);
     }
 
     fn second(&mut self) {
         self.check_second();
+        self.note_second();
         let next = self.now() + SECOND_US;
         if next <= self.end() {
             self.queue.push(next, Event::Second);
@@ -324,23 +362,34 @@ impl World {
         Progress { now: self.now(), end, nodes: up, events: self.events, waiting: self.queue.len() }
     }
 
-    fn into_summary(mut self) -> Summary {
+    fn into_run(mut self) -> Run {
         let now = self.now().min(self.end());
+        let recorded = self.recorded.and_then(|index| self.nodes.get(index as usize));
+        if let Some(node) = recorded.and_then(|slot| slot.node.as_deref()) {
+            self.journal = node.journal();
+        }
         for index in 0..self.nodes.len() {
             self.retire(u32::try_from(index).unwrap_or(u32::MAX), now, true);
         }
         let viewer_payload = self.checks.viewer_payload(&self.nodes);
-        Summary::new(crate::summary::Parts {
-            scenario: self.scenario,
+        let summary = Summary::new(Parts {
+            scenario: &self.scenario,
             seed: self.seed,
             events: self.events,
             trace_hash: self.trace.finish(),
-            outcomes: self.retired,
-            tally: self.tally,
+            outcomes: &self.retired,
+            tally: &self.tally,
             cut_bytes: self.cut_bytes,
             viewer_payload,
             checks: self.checks.into_report(),
-        })
+        });
+        Run {
+            summary,
+            outcomes: self.retired,
+            series: self.series,
+            tally: self.tally,
+            journal: self.journal,
+        }
     }
 
     /// Keeps a viewer's figures when its node is gone, or at the end.
@@ -352,11 +401,21 @@ impl World {
                 player.end(now);
             }
             let continuity = player.continuity(now, &self.cuts);
+            let admitted = player.admitted_at;
+            let after = |at: u64| at.saturating_sub(player.asked_at);
             self.retired.push(Outcome {
                 node: index,
                 stayed,
                 played: player.playing_at.is_some(),
                 patient: now.saturating_sub(player.asked_at) >= PATIENCE_US,
+                contributes: slot.slots_max >= u32::from(self.scenario.stream.stripes),
+                in_crowd: slot.in_crowd,
+                misbehaved: !node.misdeed.is_honest() || slot.holds_back_us > 0,
+                asked_at: player.asked_at,
+                admitted_us: admitted.map(after),
+                playing_us: player.playing_at.map(after),
+                after_admission_us: admitted.map_or(0, |at| now.saturating_sub(at)),
+                window: player.window(now, &self.cuts),
                 continuity,
                 delivered: player.delivered,
                 skips: player.skips,
@@ -391,6 +450,53 @@ impl World {
     fn buffer(&self) -> std::time::Duration {
         duration(self.scenario.network.buffer_ms as f64 / 1e3)
     }
+}
+
+/// The next moment at which a timer set for `at` fires.
+const fn grid(at: u64, timer_us: u64) -> u64 {
+    if timer_us == 0 { at } else { at.div_ceil(timer_us).saturating_mul(timer_us) }
+}
+
+/// Everything that a run showed.
+#[derive(Debug)]
+pub struct Run {
+    /// Its figures.
+    pub summary: Summary,
+    /// Every viewer.
+    pub outcomes: Vec<Outcome>,
+    /// Every second.
+    pub series: Vec<Second>,
+    /// Counters and histograms.
+    pub tally: Tally,
+    /// The journal that was asked for, if that node was there at the end.
+    pub journal: Option<Vec<u8>>,
+}
+
+/// One second of a run.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Second {
+    /// Simulated seconds since the start.
+    pub at_s: u64,
+    /// Viewers that are there.
+    pub viewers: u64,
+    /// Those of them that want to watch.
+    pub asked: u64,
+    /// Those of them that have a feed.
+    pub admitted: u64,
+    /// Those of them that play.
+    pub playing: u64,
+    /// Stripes without a parent at those that play.
+    pub orphans: u64,
+    /// Media that the source sent so far, in copies.
+    pub source_copies: f64,
+    /// Bytes of media sent by everybody so far.
+    pub payload: u64,
+    /// Those of them that were sent again.
+    pub repair: u64,
+    /// All bytes sent so far.
+    pub bytes: u64,
+    /// Events so far.
+    pub events: u64,
 }
 
 /// How far a run is.

@@ -3,7 +3,7 @@
 //! Owns greeting, closing, and the checks before anything reaches a machine. Does not own delays.
 
 use astral_core::{
-    ids::{Direction, FeedKey, NodeId, StreamId},
+    ids::{Direction, FeedKey, NodeId, STRIPES_MAX, StreamId},
     media::{
         cert::SignedCert,
         chunk::{ChunkFlags, Payload},
@@ -77,7 +77,7 @@ impl SimNode {
             Packet::HelloAck { stream, life, refused } => {
                 self.answered(self.key(stream, from, Direction::FromParent), life, refused, cx);
             }
-            Packet::Down { stream, life, frames } => {
+            Packet::Down { stream, life, frames, repair: _ } => {
                 let feed = self.key(stream, from, Direction::FromParent);
                 for frame in frames {
                     // An earlier frame may have ended the feed.
@@ -128,7 +128,7 @@ impl SimNode {
         }
         *cx.lives += 1;
         let life = FeedLife(*cx.lives);
-        self.feeds.insert(feed, Feed { life, up: false, epochs: Epochs::default() });
+        self.feeds.insert(feed, Feed::new(life, false));
         let packet = Packet::Hello { stream: feed.stream, life };
         cx.effects.push(Effect::Send { to: feed.peer, packet });
         cx.effects.push(Effect::Greeted(feed, life));
@@ -139,7 +139,7 @@ impl SimNode {
             self.view.granted(feed, astral_core::ids::StripeSet::EMPTY);
             self.send_down(feed, vec![DownFrame::End { reason }], cx);
         } else {
-            self.view.parent_gone(feed.peer);
+            self.parent_gone(feed.peer);
         }
         let Some(known) = self.feeds.remove(&feed) else { return };
         self.hang_up(feed, known.life, cx);
@@ -154,13 +154,24 @@ impl SimNode {
         if feed.direction == Direction::ToChild {
             self.view.granted(feed, astral_core::ids::StripeSet::EMPTY);
         } else {
-            self.view.parent_gone(feed.peer);
+            self.parent_gone(feed.peer);
         }
         let reason = if known.up { reason } else { FeedDownReason::OpenFailed };
         if known.up {
             self.todo.push_back(Todo::Relay(RelayInput::FeedDown { feed }));
         }
         self.todo.push_back(Todo::Overlay(Input::FeedDown { feed, reason }));
+    }
+
+    fn parent_gone(&mut self, parent: NodeId) {
+        for stripe in 0..STRIPES_MAX {
+            if self.view.parent(stripe) == Some(parent)
+                && let Some(player) = &mut self.player
+            {
+                player.orphaned(stripe);
+            }
+        }
+        self.view.parent_gone(parent);
     }
 
     fn is_life(&self, feed: &FeedKey, life: FeedLife) -> bool {
@@ -193,7 +204,7 @@ impl SimNode {
             self.hang_up(feed, old.life, cx);
             self.todo.push_back(Todo::Relay(RelayInput::FeedDown { feed }));
         }
-        self.feeds.insert(feed, Feed { life, up: true, epochs: Epochs::default() });
+        self.feeds.insert(feed, Feed::new(life, true));
         self.feed_up(feed);
     }
 
@@ -209,6 +220,9 @@ impl SimNode {
         match (wanted, refused) {
             (Some(known), None) => {
                 known.up = true;
+                if let Some(player) = &mut self.player {
+                    player.admitted_at.get_or_insert(cx.now);
+                }
                 self.feed_up(feed);
             }
             (Some(_), Some(_)) => {

@@ -13,13 +13,17 @@ use astral_core::{
         relay::{Delivery, FeedProgress, RelayInput, RelayOutput, SinkId, StreamRole},
     },
     overlay::{
-        EndReason, Event, FeedReport, Input, MoveCause, Output, Request, RequestFailure, RequestId,
-        StripeProgress,
+        DirRequest, DirResponse, EndReason, Event, FeedReport, Input, MoveCause, Output, Request,
+        RequestFailure, RequestId, Response, StripeProgress,
     },
 };
 
-use super::{Cx, Effect, Misdeed, SimNode, Todo};
-use crate::{packet::Packet, payload::SimChunk, player::Player};
+use super::{Cx, Effect, SimNode, Todo};
+use crate::{
+    packet::Packet,
+    payload::SimChunk,
+    player::{Moment, Player},
+};
 
 /// The one sink of a viewer.
 const SINK: SinkId = SinkId(1);
@@ -28,6 +32,13 @@ const SINK_CREDIT: usize = 2 * 1_024 * 1_024;
 /// A batch for a child travels in pieces of about this, so that its first chunk need not wait for
 /// its last: a transport's segment buffer.
 const PIECE_BYTES: usize = 16 * 1_024;
+
+/// What is sent at once.
+struct Piece {
+    frames: Vec<DownFrame<SimChunk>>,
+    bytes: usize,
+    repair: bool,
+}
 
 impl SimNode {
     /// The user wants to watch; the player starts with the stream.
@@ -89,6 +100,12 @@ impl SimNode {
             Output::Request { id, to, body } => self.request(id, to, body, cx),
             Output::Respond { id, body } => {
                 if let Some((to, id)) = self.came.remove(&id) {
+                    let mut body = body;
+                    if let Response::Dir(DirResponse::Candidates { candidates, .. }) = &body {
+                        let named = candidates.iter().map(|named| named.contact.node).collect();
+                        cx.effects.push(Effect::Named(named));
+                    }
+                    self.misdeed.answer(&mut body);
                     let packet = Packet::Response { id, body };
                     cx.effects.push(Effect::Send { to, packet });
                 }
@@ -129,10 +146,14 @@ impl SimNode {
                 self.todo.push_back(Todo::Relay(RelayInput::SetStripes { feed, live, warm }));
             }
             Output::SendPath { feed, stripe, path } => {
+                self.view.path_told(path.len());
                 self.send_down(feed, vec![DownFrame::Path { stripe, path }], cx);
             }
             Output::Promote { feed, stripe } => {
                 self.view.promoted(stripe, feed.peer);
+                if let Some(player) = &mut self.player {
+                    player.fed(stripe, cx.now);
+                }
                 self.todo.push_back(Todo::Relay(RelayInput::Promote { feed, stripe }));
             }
             Output::Want { feed, stripe } => {
@@ -196,6 +217,11 @@ impl SimNode {
         cx: &mut Cx<'_>,
     ) {
         self.sent.insert(id, to);
+        let mut body = body;
+        if let Request::Dir(DirRequest::Status { streams }) = &body {
+            self.view.told_free = streams.first().map(|stream| stream.free);
+        }
+        self.misdeed.request(&mut body);
         let packet = Packet::Request { id: id.0, body };
         cx.effects.push(Effect::Send { to, packet });
         cx.effects.push(Effect::RequestSent(id));
@@ -218,26 +244,36 @@ impl SimNode {
         else {
             return;
         };
-        let mut piece = Vec::new();
-        let mut bytes = 0;
-        let mut pieces = Vec::new();
+        let mut pieces: Vec<Piece> = Vec::new();
         for frame in frames {
             let Some(frame) = self.as_sent(frame, feed, cx) else { continue };
-            bytes += frame.wire_len();
-            piece.push(frame);
-            if bytes >= PIECE_BYTES {
-                pieces.push((std::mem::take(&mut piece), std::mem::take(&mut bytes)));
+            let (repair, bytes) = (self.is_repair(&feed, &frame), frame.wire_len());
+            match pieces.last_mut() {
+                Some(piece) if piece.repair == repair && piece.bytes < PIECE_BYTES => {
+                    piece.frames.push(frame);
+                    piece.bytes += bytes;
+                }
+                Some(_) | None => pieces.push(Piece { frames: vec![frame], bytes, repair }),
             }
         }
-        if !piece.is_empty() {
-            pieces.push((piece, bytes));
-        }
-        for (frames, bytes) in pieces {
-            let packet = Packet::Down { stream: feed.stream, life, frames };
+        for Piece { frames, bytes, repair } in pieces {
+            let packet = Packet::Down { stream: feed.stream, life, frames, repair };
             self.count_sent(&packet, cx);
             cx.effects.push(Effect::Send { to: feed.peer, packet });
             self.todo.push_back(Todo::Relay(RelayInput::Drained { feed, bytes }));
         }
+    }
+
+    /// Whether a frame is a chunk that is older than one that this feed carried before.
+    fn is_repair(&mut self, feed: &FeedKey, frame: &DownFrame<SimChunk>) -> bool {
+        let (DownFrame::Chunk(chunk), Some(known)) = (frame, self.feeds.get_mut(feed)) else {
+            return false;
+        };
+        let header = chunk.header();
+        let next = &mut known.sent[usize::from(header.stripe) % known.sent.len()];
+        let is_old = header.stripe_seq < *next;
+        *next = (*next).max(header.stripe_seq + 1);
+        is_old
     }
 
     /// What a frame becomes at a node that may misbehave; checks what an honest one sends.
@@ -247,9 +283,9 @@ impl SimNode {
         feed: FeedKey,
         cx: &mut Cx<'_>,
     ) -> Option<DownFrame<SimChunk>> {
-        let DownFrame::Chunk(chunk) = frame else {
+        let DownFrame::Chunk(chunk) = &frame else {
             cx.trace.text(cx.now, self.index, &frame);
-            return Some(frame);
+            return self.misdeed.frame(frame);
         };
         let (header, peer) = (chunk.header(), u64::from(feed.peer.0[0]));
         cx.trace.numbers([cx.now, u64::from(self.index), peer, header.seq]);
@@ -257,19 +293,17 @@ impl SimNode {
             let what = format!("chunk {} was forwarded unverified", header.seq);
             cx.effects.push(Effect::Violation(what));
         }
-        match self.misdeed {
-            Misdeed::Honest => Some(DownFrame::Chunk(chunk)),
-            Misdeed::Withholds => None,
-            Misdeed::Pollutes => Some(DownFrame::Chunk(chunk.polluted())),
-        }
+        self.misdeed.frame(frame)
     }
 
     fn count_sent(&mut self, packet: &Packet, cx: &mut Cx<'_>) {
         let mut sent = crate::tally::Bytes::default();
         match packet {
-            Packet::Down { frames, .. } => {
+            Packet::Down { frames, repair, .. } => {
                 for frame in frames {
                     if let DownFrame::Chunk(chunk) = frame {
+                        let again = if *repair { chunk.wire_len() } else { 0 };
+                        sent.repair += again as u64;
                         sent.payload += (chunk.wire_len() - CHUNK_OVERHEAD) as u64;
                         sent.chunk_overhead += CHUNK_OVERHEAD as u64;
                     } else {
@@ -323,7 +357,7 @@ impl SimNode {
             | Delivery::Ended(_)
             | Delivery::NewEpoch { .. } => cx.trace.text(cx.now, self.index, item),
         }
-        if let Err(what) = player.deliver(item, cx.now, cx.tally) {
+        if let Err(what) = player.deliver(item, Moment { now: cx.now, cuts: cx.cuts }, cx.tally) {
             cx.effects.push(Effect::Violation(what));
         }
     }

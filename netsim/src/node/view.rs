@@ -23,6 +23,10 @@ pub struct NodeView {
     pub role: Option<Role>,
     /// Most stripes promised at once since the last check.
     pub live_max: u32,
+    /// Longest path that was told to a child.
+    path_max: usize,
+    /// What the supernode was told last: stripes that this node could feed beside those it feeds.
+    pub told_free: Option<u16>,
 }
 
 impl NodeView {
@@ -36,6 +40,16 @@ impl NodeView {
     #[must_use]
     pub fn live_stripes(&self) -> u32 {
         self.children.values().map(|live| live.len()).sum()
+    }
+
+    /// Nodes of the longest path that was told to a child.
+    #[must_use]
+    pub const fn path_max(&self) -> usize {
+        self.path_max
+    }
+
+    pub(super) fn path_told(&mut self, nodes: usize) {
+        self.path_max = self.path_max.max(nodes);
     }
 
     pub(super) fn promoted(&mut self, stripe: Stripe, parent: NodeId) {

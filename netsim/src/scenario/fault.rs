@@ -41,6 +41,9 @@ pub enum FaultKind {
         /// Only what the chosen send is held up.
         #[serde(default)]
         one_way: bool,
+        /// It comes and goes: so long each; 0: it stands.
+        #[serde(default)]
+        flap_s: f64,
     },
     /// Leaves politely.
     Leave,
@@ -52,10 +55,34 @@ pub enum FaultKind {
     Withhold,
     /// Turns a bit in every chunk that it forwards.
     Pollute,
+    /// Sends media so much later than it could.
+    Delay {
+        /// In milliseconds.
+        ms: u64,
+    },
+    /// Drops a share of the chunks that it forwards.
+    Drop {
+        /// In percent.
+        percent: u64,
+    },
+    /// Says that it has so many times its uplink.
+    LieCapacity {
+        /// How many times.
+        factor: u64,
+    },
+    /// Says that it hangs on the source itself.
+    LieDepth,
+    /// Many nodes of one attacker in one address block: they withhold, and name each other only.
+    Sybil,
+    /// A supernode that names nobody but misbehaving nodes, or nobody.
+    BadDirectory,
     /// The uplink falls to this share of what it was, in percent; the node is not told.
     Throttle {
         /// Percent of the class's rate.
         percent: u64,
+        /// How long; 0: for good.
+        #[serde(default)]
+        for_s: f64,
     },
 }
 
@@ -71,6 +98,8 @@ pub struct Who {
     pub count: Option<u32>,
     /// Or exactly these viewers, by their number from 0.
     pub viewers: Vec<u32>,
+    /// Only those in this region, by its number from 0.
+    pub region: Option<usize>,
 }
 
 /// Among whom a fault chooses.
@@ -86,11 +115,42 @@ pub enum Pick {
     Supernodes,
 }
 
+impl FaultKind {
+    /// Whether it makes nodes misbehave.
+    #[must_use]
+    pub const fn is_misdeed(&self) -> bool {
+        match self {
+            Self::Withhold
+            | Self::Pollute
+            | Self::Delay { .. }
+            | Self::Drop { .. }
+            | Self::LieCapacity { .. }
+            | Self::LieDepth
+            | Self::Sybil
+            | Self::BadDirectory => true,
+            Self::Kill
+            | Self::Vanish
+            | Self::Freeze { .. }
+            | Self::Partition { .. }
+            | Self::Leave
+            | Self::Unwatch
+            | Self::Revoke
+            | Self::Throttle { .. } => false,
+        }
+    }
+}
+
 impl Fault {
     pub(super) fn check(&self) -> anyhow::Result<()> {
         ensure!(self.at_s >= 0.0 && self.every_s >= 0.0, "times of faults are not negative");
         if let Some(share) = self.who.share {
             ensure!((0.0..=1.0).contains(&share), "who.share is 0 to 1");
+        }
+        if let FaultKind::Drop { percent } = self.kind {
+            ensure!(percent <= 100, "drop.percent is at most 100");
+        }
+        if let FaultKind::LieCapacity { factor } = self.kind {
+            ensure!((1..=1_000).contains(&factor), "lie_capacity.factor is 1 to 1000");
         }
         let ways = usize::from(self.who.share.is_some())
             + usize::from(self.who.count.is_some())

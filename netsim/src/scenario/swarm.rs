@@ -6,8 +6,8 @@
 use astral_core::units::Bitrate;
 
 use super::{
-    Bars, Class, Fault, FaultKind, Join, JoinLaw, Network, Pick, PolicyChoice, Scenario, Services,
-    Session, SessionLaw, Source, Stream, Supernodes, TuningChoice, Viewers, Who,
+    Bars, Changes, Class, Engine, Fault, FaultKind, Join, JoinLaw, Network, Pick, PolicyChoice,
+    Scenario, Services, Session, SessionLaw, Source, Stream, Supernodes, Viewers, Who,
 };
 use crate::random::{Dice, Purpose};
 
@@ -82,7 +82,11 @@ impl Scenario {
                 ..Network::default()
             },
             services: Services::default(),
-            tuning: TuningChoice::default(),
+            engine: Engine::default(),
+            tuning: Changes::new(),
+            relay: Changes::new(),
+            crowds: Vec::new(),
+            absent: Vec::new(),
             faults,
             bars: Bars::default(),
         }
@@ -111,6 +115,12 @@ fn session(draw: &mut Draw) -> Option<Session> {
         law: draw.of(&[SessionLaw::Exponential, SessionLaw::Lognormal]),
         mean_s: draw.between(30.0, 200.0),
         sigma: 1.0,
+        shape: 0.6,
+        trace: None,
+        lengths: Vec::new().into(),
+        programme_end_s: None,
+        exodus: 0.0,
+        exodus_over_s: 0.0,
         abrupt: draw.between(0.0, 1.0),
         silent: draw.between(0.0, 0.3),
         replace: true,
@@ -123,7 +133,11 @@ fn fault(draw: &mut Draw) -> Fault {
         0 | 1 => FaultKind::Kill,
         2 => FaultKind::Vanish,
         3 => FaultKind::Freeze { for_s: draw.between(0.5, 6.0) },
-        4 => FaultKind::Partition { for_s: draw.between(0.5, 4.0), one_way: draw.one_in(2) },
+        4 => FaultKind::Partition {
+            for_s: draw.between(0.5, 4.0),
+            one_way: draw.one_in(2),
+            flap_s: 0.0,
+        },
         _ => FaultKind::Unwatch,
     };
     let pick = draw.of(&[Pick::Viewers, Pick::Parents]);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use astral_core::{
     ids::NodeId,
     media::cutter::target_bytes,
-    overlay::{Addr, Contact, OverlayConfig, RoleChoice, Tuning, path_hash},
+    overlay::{Addr, Contact, OverlayConfig, RoleChoice, path_hash},
     units::Bitrate,
 };
 
@@ -17,8 +17,9 @@ use crate::{
     geography::Place,
     node::{Setup, SimNode},
     random::Purpose,
-    scenario::{Class, JoinLaw, SessionLaw, seconds},
-    uplink::{Downlink, Uplink},
+    scenario::{Class, JoinLaw, Nat, Session, SessionLaw, seconds},
+    tally::Bytes,
+    uplink::{Downlink, Uplink, Weather},
 };
 
 /// Unix time of the start of every run; any fixed moment would do.
@@ -69,7 +70,7 @@ pub(super) struct Slot {
     pub(super) kind: Kind,
     pub(super) place: Place,
     pub(super) contact: Contact,
-    pub(super) reachable: bool,
+    pub(super) nat: Nat,
     pub(super) uplink: Bitrate,
     pub(super) up: Uplink,
     pub(super) down: Downlink,
@@ -86,7 +87,13 @@ pub(super) struct Slot {
     /// Messages sent; names the next one's draws.
     pub(super) messages: u64,
     /// Bytes sent by the last check.
-    pub(super) sent_before: u64,
+    pub(super) sent_before: Bytes,
+    /// It sends media so much later than it could, in microseconds.
+    pub(super) holds_back_us: u64,
+    /// Good and bad moments of its uplink.
+    pub(super) weather: Weather,
+    /// It came with a crowd.
+    pub(super) in_crowd: bool,
 }
 
 impl World {
@@ -98,17 +105,34 @@ impl World {
             max_copies: self.scenario.source.max_copies,
             ..Class::default()
         };
-        self.add(Kind::Source, &source);
+        self.add(Kind::Source, &source, false);
         for _ in 0..supernodes {
-            self.add(Kind::Supernode, &Class { max_copies: Some(0), ..Class::default() });
+            let class = Class { max_copies: Some(0), ..Class::default() };
+            self.add(Kind::Supernode, &class, false);
         }
         for n in 0..supernodes {
             self.queue.push(u64::from(n) * SUPERNODE_GAP_US, Event::Start(n + 1));
         }
         self.queue.push(SOURCE_START_US, Event::Start(0));
         self.queue.push(PUBLISH_US, Event::Publish);
-        for at in self.join_times() {
-            self.add_viewer(at);
+        let mut joins: Vec<(u64, bool)> = Vec::new();
+        let join = &self.scenario.join;
+        joins.extend(
+            self.join_times(self.scenario.viewers.count, join.law, 0)
+                .map(|at| (seconds(join.from_s + at * join.over_s), false)),
+        );
+        for (stream, crowd) in (1_u64..).zip(&self.scenario.crowds) {
+            joins.extend(
+                self.join_times(crowd.count, crowd.law, stream)
+                    .map(|at| (seconds(crowd.at_s + at * crowd.over_s), true)),
+            );
+        }
+        joins.sort_unstable();
+        for (at, in_crowd) in joins {
+            self.add_viewer(at, in_crowd);
+        }
+        if let Some(end) = self.scenario.session.as_ref().and_then(|s| s.programme_end_s) {
+            self.queue.push(seconds(end), Event::ProgrammeEnd);
         }
         for (number, fault) in self.scenario.faults.iter().enumerate() {
             self.queue.push(seconds(fault.at_s), Event::Fault(number));
@@ -132,16 +156,7 @@ impl World {
     /// Draws how long a viewer stays.
     pub(super) fn plan_departure(&mut self, index: u32) {
         let Some(session) = &self.scenario.session else { return };
-        let entity = u64::from(index);
-        let length = match session.law {
-            SessionLaw::Exponential => {
-                session.mean_s * self.dice.exponential(Purpose::Session, entity, 0)
-            }
-            SessionLaw::Lognormal => {
-                let draw = (Purpose::Session, entity, 0);
-                self.dice.lognormal(session.mean_s, session.sigma, draw)
-            }
-        };
+        let length = self.session_length(session, u64::from(index));
         let at = self.now() + seconds(length);
         if at < self.quiet_from() {
             self.queue.push(at, Event::Depart(index));
@@ -172,8 +187,10 @@ impl World {
     pub(super) fn replace(&mut self) {
         let warm = seconds(self.scenario.join.warm_s);
         let at = self.now() + REPLACE_AFTER_US + warm;
-        if at < self.quiet_from() {
-            self.add_viewer(at);
+        let session = self.scenario.session.as_ref();
+        let over = session.and_then(|session| session.programme_end_s).map_or(u64::MAX, seconds);
+        if at < self.quiet_from().min(over) {
+            self.add_viewer(at, false);
         }
     }
 
@@ -192,35 +209,67 @@ impl World {
         self.drop_links(index, vanished);
     }
 
-    /// When each viewer wants to watch.
-    fn join_times(&self) -> Vec<u64> {
-        let join = &self.scenario.join;
-        let count = self.scenario.viewers.count;
+    /// When each of so many viewers wants to watch, as a share of the time in which they come.
+    fn join_times(&self, count: u32, law: JoinLaw, stream: u64) -> impl Iterator<Item = f64> {
+        let dice = self.dice;
         let mut sum = 0.0;
-        let mut times: Vec<u64> = (0..count)
-            .map(|n| {
-                let share = f64::from(n) / f64::from(count.max(1));
-                let draw = self.dice.exponential(Purpose::Join, u64::from(n), 0);
-                let after = match join.law {
-                    JoinLaw::Ramp => join.over_s * share,
-                    JoinLaw::Poisson => {
-                        sum += draw * join.over_s / f64::from(count.max(1));
-                        sum
-                    }
-                    JoinLaw::Flash => (draw * join.over_s / 5.0).min(join.over_s * 2.0),
-                };
-                seconds(join.from_s + after)
-            })
-            .collect();
-        times.sort_unstable();
-        times
+        (0..count).map(move |n| {
+            let share = f64::from(n) / f64::from(count.max(1));
+            let draw = dice.exponential(Purpose::Join, stream << 32 | u64::from(n), 0);
+            match law {
+                JoinLaw::Ramp => share,
+                JoinLaw::Poisson => {
+                    sum += draw / f64::from(count.max(1));
+                    sum
+                }
+                JoinLaw::Flash => (draw / 5.0).min(2.0),
+                JoinLaw::Diurnal => diurnal(share),
+            }
+        })
     }
 
-    fn add_viewer(&mut self, watch_at: u64) {
+    /// How long a viewer stays, in seconds.
+    fn session_length(&self, session: &Session, entity: u64) -> f64 {
+        let draw = (Purpose::Session, entity, 0);
+        match session.law {
+            SessionLaw::Exponential => {
+                session.mean_s * self.dice.exponential(Purpose::Session, entity, 0)
+            }
+            SessionLaw::Lognormal => self.dice.lognormal(session.mean_s, session.sigma, draw),
+            SessionLaw::Weibull => self.dice.weibull(session.mean_s, session.shape, draw),
+            SessionLaw::Trace => {
+                let lengths = &session.lengths;
+                let at = self.dice.below(lengths.len() as u64, Purpose::Session, entity, 0);
+                let length = usize::try_from(at).ok().and_then(|at| lengths.get(at));
+                let mean = lengths.iter().sum::<f64>() / lengths.len().max(1) as f64;
+                let scale = if session.mean_s > 0.0 { session.mean_s / mean } else { 1.0 };
+                length.copied().unwrap_or(f64::MAX) * scale
+            }
+        }
+    }
+
+    /// The programme is over: most viewers leave within some seconds, nobody comes after.
+    pub(super) fn programme_end(&mut self) {
+        let Some(session) = self.scenario.session.clone() else { return };
+        let now = self.now();
+        for index in (0_u32..).take(self.nodes.len()) {
+            let entity = u64::from(index);
+            let is_viewer = matches!(self.nodes[index as usize].kind, Kind::Viewer(_));
+            if is_viewer && self.dice.chance(session.exodus, Purpose::Departure, entity, 2) {
+                let after = session.exodus_over_s * self.dice.unit(Purpose::Departure, entity, 3);
+                self.queue.push(now + seconds(after), Event::Depart(index));
+            }
+        }
+    }
+
+    fn add_viewer(&mut self, watch_at: u64, in_crowd: bool) {
         let number = self.viewers;
         self.viewers += 1;
         let class = self.class_of(number);
-        let index = self.add(Kind::Viewer(number), &class);
+        let index = self.add(Kind::Viewer(number), &class, in_crowd);
+        if self.scenario.absent.contains(&number) {
+            return;
+        }
         let start_at = watch_at.saturating_sub(seconds(self.scenario.join.warm_s));
         self.queue.push(start_at, Event::Start(index));
         self.queue.push(watch_at, Event::Watch(index));
@@ -239,7 +288,7 @@ impl World {
         classes.last().cloned().unwrap_or_default()
     }
 
-    fn add(&mut self, kind: Kind, class: &Class) -> u32 {
+    fn add(&mut self, kind: Kind, class: &Class, in_crowd: bool) -> u32 {
         let index = u32::try_from(self.nodes.len()).expect("checked with the scenario");
         let mut id = self.dice.bytes(Purpose::Identity, u64::from(index), 0);
         // The number hides in the id, so that finding a node by its id needs no search.
@@ -251,14 +300,16 @@ impl World {
         };
         let forwards = class.copies > 0.0 && kind != Kind::Supernode;
         let max_copies = if forwards { class.max_copies } else { Some(0) };
-        let addr = Addr::new(format!("sim/{index}")).expect("short");
+        let access_ms = class.access_ms.unwrap_or(self.scenario.network.access_ms);
+        let place = Place::of(index, access_ms, &self.scenario.network, self.dice);
+        let addr = address(place, index);
         self.nodes.push(Slot {
             id,
             hash: path_hash(&id),
             kind,
-            place: Place::of(index, &self.scenario.network, self.dice),
+            place,
             contact: Contact::new(id, vec![addr]),
-            reachable: class.reachable,
+            nat: class.nat,
             uplink,
             up: Uplink::new(uplink),
             down: Downlink::new(class.down_copies.map(|copies| self.scenario.copies(copies))),
@@ -270,7 +321,10 @@ impl World {
             neighbours: BTreeSet::new(),
             held: Vec::new(),
             messages: 0,
-            sent_before: 0,
+            sent_before: Bytes::default(),
+            holds_back_us: 0,
+            weather: Weather::default(),
+            in_crowd,
         });
         index
     }
@@ -279,7 +333,7 @@ impl World {
     fn slots_max(&self, uplink: Bitrate, max_copies: Option<u32>) -> u32 {
         let k = u64::from(self.scenario.stream.stripes);
         let told = self.scenario.network.uplink_told;
-        let tuning = self.tuning();
+        let tuning = &self.tuning;
         let usable = if told { uplink } else { uplink.percent(tuning.measured_share_percent) };
         // A slot costs its media and what its frames add, as the overlay reckons.
         let (rate, stripes) = (self.scenario.stream.rate, self.scenario.stream.stripes);
@@ -290,15 +344,6 @@ impl World {
         let carried = usable.percent(tuning.slot_share_percent).as_bps() / cost;
         let allowed = max_copies.map_or(u64::MAX, |copies| u64::from(copies) * k);
         u32::try_from(carried.min(allowed)).unwrap_or(u32::MAX)
-    }
-
-    /// The core's constants, but for what the scenario changes.
-    fn tuning(&self) -> Tuning {
-        let mut tuning = Tuning::default();
-        if let Some(percent) = self.scenario.tuning.slot_share_percent {
-            tuning.slot_share_percent = percent;
-        }
-        tuning
     }
 
     fn setup(&self, index: u32) -> Setup {
@@ -318,18 +363,20 @@ impl World {
             max_copies: slot.max_copies,
             bootstrap: self.bootstrap(index),
             scheme: SimNode::scheme(),
-            tuning: self.tuning(),
+            tuning: self.tuning.clone(),
             ..OverlayConfig::default()
         };
         Setup {
             index,
             id: slot.id,
             config,
+            relay: self.relay_config,
             seed: self.dice.bytes(Purpose::Identity, u64::from(index), 1),
             ceiling: told.then_some(slot.uplink),
             measured: (!told).then_some(slot.uplink),
             contact: slot.contact.clone(),
-            reachable: slot.reachable,
+            reachable: slot.nat == Nat::Public,
+            is_recorded: self.recorded == Some(index),
         }
     }
 
@@ -352,4 +399,28 @@ impl World {
             }
         }
     }
+}
+
+/// An address of a region's own blocks, so that rules about neighbours in the address space see what
+/// they would see: each node a subnet of its own.
+fn address(place: Place, index: u32) -> Addr {
+    let [_, b, c, d] = (index << 4 | 7).to_be_bytes();
+    let first = 11 + place.region();
+    Addr::new(format!("/ip4/{first}.{b}.{c}.{d}/tcp/4001")).expect("short")
+}
+
+/// Where in its day the share `x` of all arrivals has come, when their rate is that of a raised
+/// cosine.
+fn diurnal(x: f64) -> f64 {
+    let (mut low, mut high) = (0.0_f64, 1.0_f64);
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        let turn = 2.0 * std::f64::consts::PI;
+        if middle - libm::sin(turn * middle) / turn < x {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }

@@ -68,6 +68,10 @@ pub(super) struct Checks {
     source_copies: f64,
     /// Slots over wants at the end.
     capacity: f64,
+    /// Free stripes as known and as they are, at the end.
+    free: Option<(u64, u64)>,
+    /// Offences that were told already.
+    blamed: u64,
 }
 
 impl Checks {
@@ -79,6 +83,7 @@ impl Checks {
             depth_mean: self.depth_sum as f64 / self.depth_count.max(1) as f64,
             source_copies: self.source_copies,
             capacity: self.capacity,
+            free: self.free,
         }
     }
 
@@ -87,6 +92,15 @@ impl Checks {
         let there = nodes.iter().filter(|slot| matches!(slot.kind, Kind::Viewer(_)));
         let sent = there.filter_map(|slot| slot.node.as_ref()).map(|n| n.view().sent.payload);
         self.gone_payload + sent.sum::<u64>()
+    }
+
+    /// Offences that were told already.
+    pub(super) const fn blamed(&self) -> u64 {
+        self.blamed
+    }
+
+    pub(super) const fn set_blamed(&mut self, offences: u64) {
+        self.blamed = offences;
     }
 
     /// A node goes: its figures stay.
@@ -111,6 +125,7 @@ impl World {
     pub(super) fn check_second(&mut self) {
         self.check_capacity();
         self.check_parents();
+        self.check_timers();
         for stripe in 0..self.scenario.stream.stripes {
             self.check_tree(stripe);
         }
@@ -118,7 +133,9 @@ impl World {
         let now = self.now();
         if now.is_multiple_of(5_000_000) {
             self.check_members();
+            self.check_bounds();
         }
+        self.check_blame();
         // The last second before the end that leaves a lease's time.
         let before_end = self.end().saturating_sub(now);
         if self.scenario.settle_s >= 15.0 && (LEASE_US..LEASE_US + 1_000_000).contains(&before_end)
@@ -140,6 +157,7 @@ impl World {
                 format!("ticket {ticket:x} of stripe {stripe} leaked: its child is not there");
             self.violated(Some(parent), what);
         }
+        self.checks.free = self.directory_free();
         self.checks.capacity = self.capacity();
         if self.checks.capacity < CAPACITY_MIN {
             return;
@@ -189,11 +207,16 @@ impl World {
             if live > most {
                 found.push((index, format!("promised {live} stripes, may promise {most}")));
             }
-            let sent = node.view().sent.total();
-            let passed = sent.saturating_sub(slot.sent_before);
+            let sent = node.view().sent;
+            let passed = sent.total().saturating_sub(slot.sent_before.total());
+            let repair = sent.repair.saturating_sub(slot.sent_before.repair);
             slot.sent_before = sent;
             let ceiling = slot.uplink.as_bps() / 8;
             let most = ceiling + ceiling * CONTROL_PERCENT / 100 + BATCH_BYTES;
+            // Repair takes what live leaves, so that it can fill the uplink but never exceed it.
+            if told && repair > most {
+                found.push((index, format!("repaired {repair} bytes in a second, has {most}")));
+            }
             if told && passed > most {
                 found.push((index, format!("sent {passed} bytes in a second, may send {most}")));
             }

@@ -58,6 +58,10 @@ pub(super) enum Event {
     Thaw(u32),
     /// A partition ends.
     Heal(usize),
+    /// The rate of a throttled uplink is whole again.
+    Unthrottle(u32),
+    /// The programme is over.
+    ProgrammeEnd,
     /// A second has passed.
     Second,
 }
@@ -96,6 +100,8 @@ impl Event {
             | Self::Fault(_)
             | Self::Thaw(_)
             | Self::Heal(_)
+            | Self::Unthrottle(_)
+            | Self::ProgrammeEnd
             | Self::Second => None,
         }
     }

@@ -3,9 +3,12 @@
 //! Owns who is hit and what happens to them. Everything that a scenario breaks is whole again when
 //! its duration is over, but for nodes that are gone and nodes that misbehave.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use astral_core::overlay::{Command, Input};
+use astral_core::{
+    overlay::{Addr, Command, Contact, Input},
+    units::Bitrate,
+};
 
 use super::{
     World,
@@ -23,7 +26,27 @@ use crate::{
 pub(super) struct Partition {
     members: BTreeSet<u32>,
     one_way: bool,
+    from: u64,
     until: u64,
+    /// It comes and goes: so long each, in microseconds; 0: it stands.
+    flap: u64,
+}
+
+impl Partition {
+    /// Until when it holds up what one sends to the other now, if it does.
+    fn blocks(&self, from: u32, to: u32, now: u64) -> Option<u64> {
+        let applies = match (self.members.contains(&from), self.members.contains(&to)) {
+            (true, false) => true,
+            (false, true) => !self.one_way,
+            (true, true) | (false, false) => false,
+        };
+        if !applies || self.flap == 0 {
+            return applies.then_some(self.until);
+        }
+        let phase = now.saturating_sub(self.from) / self.flap;
+        let ends = self.from + (phase + 1) * self.flap;
+        phase.is_multiple_of(2).then_some(ends.min(self.until))
+    }
 }
 
 impl World {
@@ -43,8 +66,8 @@ impl World {
             FaultKind::Freeze { for_s } => {
                 self.each(&victims, |world, node| world.freeze(node, until(for_s)));
             }
-            FaultKind::Partition { for_s, one_way } => {
-                self.part(victims, one_way, until(for_s));
+            FaultKind::Partition { for_s, one_way, flap_s } => {
+                self.part(victims, one_way, until(for_s), seconds(flap_s));
             }
             FaultKind::Leave => self.each(&victims, |world, node| {
                 world.with_node(node, SimNode::leave);
@@ -53,11 +76,27 @@ impl World {
                 world.with_node(node, SimNode::unwatch);
             }),
             FaultKind::Revoke => self.each(&victims, Self::revoke),
-            FaultKind::Withhold => self.misbehave(&victims, Misdeed::Withholds),
-            FaultKind::Pollute => self.misbehave(&victims, Misdeed::Pollutes),
-            FaultKind::Throttle { percent } => self.each(&victims, |world, node| {
+            FaultKind::Withhold => self.misbehave(&victims, &Misdeed::Withholds),
+            FaultKind::Pollute => self.misbehave(&victims, &Misdeed::Pollutes),
+            FaultKind::Drop { percent } => self.misbehave(&victims, &Misdeed::Drops(percent)),
+            FaultKind::LieDepth => self.misbehave(&victims, &Misdeed::LiesAboutDepth),
+            FaultKind::Delay { ms } => self.each(&victims, |world, node| {
+                world.nodes[node as usize].holds_back_us = ms * 1_000;
+            }),
+            FaultKind::LieCapacity { factor } => {
+                self.each(&victims, |world, node| world.lie_about_capacity(node, factor));
+            }
+            FaultKind::Sybil => self.sybils(&victims),
+            FaultKind::BadDirectory => {
+                let friends = self.misbehaving();
+                self.misbehave(&victims, &Misdeed::BadDirectory(friends));
+            }
+            FaultKind::Throttle { percent, for_s } => self.each(&victims, |world, node| {
                 let slot = &mut world.nodes[node as usize];
                 slot.up.set_rate(slot.uplink.percent(percent));
+                if for_s > 0.0 {
+                    world.queue.push(until(for_s), Event::Unthrottle(node));
+                }
             }),
         }
         if fault.every_s > 0.0 {
@@ -97,15 +136,8 @@ impl World {
 
     /// Until when nothing gets from one node to the other.
     pub(super) fn blocked_until(&self, from: u32, to: u32) -> Option<u64> {
-        self.partitions
-            .iter()
-            .filter(|part| match (part.members.contains(&from), part.members.contains(&to)) {
-                (true, false) => true,
-                (false, true) => !part.one_way,
-                (true, true) | (false, false) => false,
-            })
-            .map(|part| part.until)
-            .max()
+        let now = self.now();
+        self.partitions.iter().filter_map(|part| part.blocks(from, to, now)).max()
     }
 
     fn each(&mut self, victims: &[u32], mut act: impl FnMut(&mut Self, u32)) {
@@ -132,7 +164,13 @@ impl World {
         }
     }
 
-    fn part(&mut self, victims: Vec<u32>, one_way: bool, until: u64) {
+    /// A throttled uplink is whole again.
+    pub(super) fn unthrottle(&mut self, index: u32) {
+        let slot = &mut self.nodes[index as usize];
+        slot.up.set_rate(slot.uplink);
+    }
+
+    fn part(&mut self, victims: Vec<u32>, one_way: bool, until: u64, flap: u64) {
         let members: BTreeSet<u32> = victims.into_iter().collect();
         let crossing: Vec<(u32, u32)> = self
             .links
@@ -140,7 +178,8 @@ impl World {
             .filter(|(a, b)| members.contains(a) != members.contains(b))
             .copied()
             .collect();
-        self.partitions.push(Partition { members, one_way, until });
+        let from = self.now();
+        self.partitions.push(Partition { members, one_way, from, until, flap });
         self.queue.push(until, Event::Heal(self.partitions.len() - 1));
         for (a, b) in crossing {
             self.watch_link(a, b);
@@ -156,12 +195,47 @@ impl World {
         });
     }
 
-    fn misbehave(&mut self, victims: &[u32], misdeed: Misdeed) {
+    fn misbehave(&mut self, victims: &[u32], misdeed: &Misdeed) {
         for victim in victims {
             if let Some(node) = self.nodes[*victim as usize].node.as_deref_mut() {
-                node.misdeed = misdeed;
+                node.misdeed = misdeed.clone();
             }
         }
+    }
+
+    /// Its overlay believes in an uplink that its line does not have.
+    fn lie_about_capacity(&mut self, index: u32, factor: u64) {
+        let claimed = Bitrate::from_bps(self.nodes[index as usize].uplink.as_bps() * factor);
+        self.nodes[index as usize].slots_max = u32::MAX;
+        self.with_node(index, |node, cx| {
+            let uplink = Some(claimed);
+            let (max_copies, max_total_copies) = (None, None);
+            let limits = Command::SetLimits { uplink, max_copies, max_total_copies };
+            node.overlay_input(Input::Command(limits), cx);
+        });
+    }
+
+    /// All in one address block, naming each other.
+    fn sybils(&mut self, victims: &[u32]) {
+        for (victim, number) in victims.iter().zip(1_u32..) {
+            let [_, _, c, d] = number.to_be_bytes();
+            let addr = Addr::new(format!("/ip4/66.66.{c}.{d}/tcp/4001")).expect("short");
+            self.nodes[*victim as usize].contact.addrs = vec![addr.clone()];
+            self.with_node(*victim, |node, cx| {
+                let addrs = vec![addr];
+                node.overlay_input(Input::ListenAddrs { addrs, reachable: true }, cx);
+            });
+        }
+        let friends = victims.iter().map(|victim| self.contact(*victim)).collect();
+        self.misbehave(victims, &Misdeed::Sybil(friends));
+    }
+
+    /// Nodes that misbehave by now.
+    fn misbehaving(&self) -> Arc<[Contact]> {
+        let bad = |slot: &&super::cast::Slot| {
+            slot.node.as_ref().is_some_and(|node| !node.misdeed.is_honest())
+        };
+        self.nodes.iter().filter(bad).map(|slot| slot.contact.clone()).collect()
     }
 
     /// The nodes that a fault hits, in the order of their numbers.
@@ -170,6 +244,7 @@ impl World {
         let mut among: Vec<(u64, u32)> = (0_u32..)
             .zip(&self.nodes)
             .filter(|(_, slot)| slot.state == State::Up && self.is_picked(slot.kind, who, slot))
+            .filter(|(_, slot)| who.region.is_none_or(|region| slot.place.region() == region))
             .map(|(index, _)| (self.dice.bits(Purpose::Fault, u64::from(index), draw), index))
             .collect();
         if who.viewers.is_empty() {

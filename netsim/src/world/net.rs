@@ -19,8 +19,8 @@ use super::{
 use crate::{
     packet::Packet,
     random::Purpose,
-    scenario::seconds,
-    uplink::{self, Loss},
+    scenario::{Nat, seconds},
+    uplink::{self, Loss, Urgency},
 };
 
 /// A dial without any answer fails after this, in microseconds.
@@ -72,13 +72,13 @@ impl World {
         self.count_message(&packet, bytes);
         let (now, buffer) = (self.now(), self.buffer());
         let lane = Lane::of(from, to, packet.is_feed());
-        let full = self.nodes[from as usize].up.is_full(now, buffer);
+        let full = self.nodes[from as usize].up.is_full(packet.urgency(), now, buffer);
         let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
         if link.closed_by.is_some() {
             return;
         }
         let pipe = &mut link.pipes[lane.0];
-        if !pipe.waiting.is_empty() || (full && packet.is_bulk()) {
+        if !pipe.waiting.is_empty() || full {
             self.tally.drops += u64::from(pipe.waiting.is_empty());
             pipe.waiting.push_back((packet, bytes));
             if !std::mem::replace(&mut pipe.armed, true) {
@@ -95,10 +95,11 @@ impl World {
         let (now, buffer) = (self.now(), self.buffer());
         let again = now + micros(self.round_trip(from, to));
         loop {
-            let full = self.nodes[from as usize].up.is_full(now, buffer);
+            let up = self.nodes[from as usize].up;
             let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
             let pipe = &mut link.pipes[lane.0];
-            if full && !pipe.waiting.is_empty() {
+            let next = pipe.waiting.front().map(|(packet, _)| packet.urgency());
+            if next.is_some_and(|urgency| up.is_full(urgency, now, buffer)) {
                 self.queue.push(again, Event::Drain { from, to, lane });
                 return;
             }
@@ -130,7 +131,13 @@ impl World {
             self.queue.push(until + micros(late), Event::Arrive(message));
             return;
         }
-        let at = self.nodes[to as usize].down.receive(message.bytes, now);
+        let buffer = self.buffer();
+        let Some(at) = self.nodes[to as usize].down.receive(message.bytes, now, buffer) else {
+            self.tally.drops += 1;
+            let again = now + micros(self.round_trip(from, to) + uplink::NOTICE);
+            self.queue.push(again, Event::Arrive(message));
+            return;
+        };
         if at > now || self.nodes[to as usize].state == State::Frozen {
             self.queue.push(at, Event::Deliver(message));
         } else {
@@ -173,7 +180,7 @@ impl World {
         let peer = self.nodes[to as usize].id;
         let blocked = self.is_blocked(from, to) || self.is_blocked(to, from);
         let fails_at = match self.nodes[to as usize].state {
-            State::Up if !blocked && self.nodes[to as usize].reachable => None,
+            State::Up if !blocked && self.gets_through(from, to) => None,
             State::Gone { vanished: false, .. } | State::Waiting if !blocked => Some(now),
             State::Up | State::Frozen | State::Gone { .. } | State::Waiting => {
                 Some(now + DIAL_TIMEOUT_US)
@@ -205,6 +212,20 @@ impl World {
         let at = now + micros(self.round_trip(from, to));
         self.queue.push(at, Event::Identified { node: from, peer: to, life });
         self.queue.push(at, Event::Identified { node: to, peer: from, life });
+    }
+
+    /// Whether a dial passes the NATs between two nodes: always to a public node, and by luck, which
+    /// each pair has once and for all, from cone to cone.
+    fn gets_through(&self, from: u32, to: u32) -> bool {
+        match (self.nodes[from as usize].nat, self.nodes[to as usize].nat) {
+            (_, Nat::Public) => true,
+            (Nat::Cone, Nat::Cone) => {
+                let (a, b) = pair(from, to);
+                let entity = u64::from(a) << 32 | u64::from(b);
+                self.dice.chance(self.scenario.network.hole_punch, Purpose::Dial, entity, 0)
+            }
+            (Nat::Public | Nat::Cone | Nat::Symmetric, Nat::Cone | Nat::Symmetric) => false,
+        }
     }
 
     /// Identify and the first ping are through.
@@ -313,15 +334,15 @@ impl World {
         let slot = &mut self.nodes[from as usize];
         slot.messages += 1;
         let (number, entity) = (slot.messages, u64::from(from));
-        let leaves_at = slot.up.send(bytes, !packet.is_bulk(), now);
+        let urgency = packet.urgency();
+        let held_back = if urgency == Urgency::Control { 0 } else { slot.holds_back_us };
+        let leaves_at = slot.up.send(bytes, urgency, now) + held_back;
         let jitter = duration_ms(self.scenario.network.jitter_ms);
         let jitter = self.dice.between((Duration::ZERO, jitter), (Purpose::Jitter, entity, number));
-        let loss = Loss {
-            mean: self.scenario.network.loss,
-            slot_us: self.scenario.network.loss_burst_ms * 1_000,
-        };
+        let network = &self.scenario.network;
+        let loss = Loss { mean: network.loss, burst_us: network.loss_burst_ms * 1_000 };
         let message = uplink::Message { link: entity, number, at: leaves_at, bytes, rtt: way * 2 };
-        let resent = loss.delay(&message, self.dice);
+        let resent = loss.delay(&mut slot.weather, &message, self.dice);
         self.tally.lost += u64::from(resent > Duration::ZERO);
         let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
         let pipe = &mut link.pipes[lane.0];

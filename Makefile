@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera web test-web pictures
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera web test-web pictures bars plots mutants
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,16 @@ dist: packages $(WEB) ## an archive and a Debian package in target/dist
 
 test-dist: dist ## install that package into a clean Debian and play a stream there (root)
 	tests/dist/run.sh
+
+BARS_NODES ?= 1000
+bars: ## every bar of the simulator beside what it measures; BARS_NODES=10000 is the whole size and takes hours
+	$(CARGO) run --locked --release -p astral-netsim -- bars --nodes $(BARS_NODES)
+
+plots: ## draw the pictures of netsim/README.md anew
+	$(CARGO) run --locked --release -p astral-netsim -- plot
+
+mutants: ## break one rule after the other: a test and a scenario must notice each
+	netsim/mutants/run.sh
 
 test-camera: test-packages ## publish from a virtual camera (vivid) inside QEMU
 	tests/camera/run.sh

@@ -330,7 +330,7 @@ impl World {
     }
 
     /// Stripes that a node may promise: what its uplink carries, and what its user allows.
-    fn slots_max(&self, uplink: Bitrate, max_copies: Option<u32>) -> u32 {
+    pub(super) fn slots_max(&self, uplink: Bitrate, max_copies: Option<u32>) -> u32 {
         let k = u64::from(self.scenario.stream.stripes);
         let told = self.scenario.network.uplink_told;
         let tuning = &self.tuning;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use astral_core::{
-    overlay::{Addr, Command, Contact, Input},
+    overlay::{Addr, Change, Command, Contact, Input},
     units::Bitrate,
 };
 
@@ -205,11 +205,12 @@ impl World {
 
     /// Its overlay believes in an uplink that its line does not have.
     fn lie_about_capacity(&mut self, index: u32, factor: u64) {
-        let claimed = Bitrate::from_bps(self.nodes[index as usize].uplink.as_bps() * factor);
-        self.nodes[index as usize].slots_max = u32::MAX;
+        let slot = &self.nodes[index as usize];
+        let claimed = Bitrate::from_bps(slot.uplink.as_bps() * factor);
+        self.nodes[index as usize].slots_max = self.slots_max(claimed, slot.max_copies);
         self.with_node(index, |node, cx| {
-            let uplink = Some(claimed);
-            let (max_copies, max_total_copies) = (None, None);
+            let uplink = Change::Set(claimed);
+            let (max_copies, max_total_copies) = (Change::Keep, Change::Keep);
             let limits = Command::SetLimits { uplink, max_copies, max_total_copies };
             node.overlay_input(Input::Command(limits), cx);
         });

@@ -64,6 +64,7 @@ impl Picture {
         let mut chart = ChartBuilder::on(root)
             .caption(&self.title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(28)
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d(self.x_range.clone(), self.y_range.clone())?;
@@ -72,6 +73,7 @@ impl Picture {
             .light_line_style(WHITE)
             .x_desc(&self.x)
             .y_desc(&self.y)
+            .x_label_formatter(&|x| format!("{x:.0}"))
             .label_style(("sans-serif", 12))
             .draw()?;
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {

@@ -216,6 +216,8 @@ pub struct Counters {
     pub no_capacity: u64,
     /// Nodes that made themselves supernodes.
     pub promotions: u64,
+    /// Times that a supernode named a node that was long dead.
+    pub named_dead: u64,
 }
 
 impl Summary {
@@ -289,6 +291,7 @@ impl Summary {
                 moves: tally.moves,
                 no_capacity: tally.no_capacity,
                 promotions: tally.promotions,
+                named_dead: tally.named_dead,
             },
             bars: Vec::new(),
             violations: checks.violations,
@@ -323,6 +326,7 @@ impl Summary {
             ("source_copies", bars.source_copies, Some(self.source_copies)),
             ("overhead", bars.overhead, Some(self.overhead)),
             ("skips", bars.skips, Some(self.skips as f64)),
+            ("named_dead", bars.named_dead, Some(self.counters.named_dead as f64)),
             ("violations", bars.violations, Some(self.violation_count as f64)),
         ];
         let bar = |(name, bound, value): (&'static str, Option<f64>, Option<f64>), least: bool| {

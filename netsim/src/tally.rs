@@ -194,6 +194,8 @@ pub struct Tally {
     pub moves: u64,
     /// Times that a search found nobody.
     pub no_capacity: u64,
+    /// Times that a supernode named a node that was long dead.
+    pub named_dead: u64,
     /// Nodes that made themselves supernodes.
     pub promotions: u64,
 }

@@ -275,7 +275,7 @@ impl World {
                 let event = Event::GreetingTimeout { node: from, feed: Box::new(feed), life };
                 self.queue.push(now + GREETING_TIMEOUT_US, event);
             }
-            Effect::Named(nodes) => self.check_named(from, &nodes),
+            Effect::Named(nodes) => self.check_named(&nodes),
             Effect::Left => self.leave_for_good(from, false),
             Effect::Violation(what) => self.violated(Some(from), what),
         }

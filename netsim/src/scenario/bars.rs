@@ -46,6 +46,8 @@ pub struct Bars {
     pub skips: Option<f64>,
     /// Least share of viewers that ever played.
     pub played: Option<f64>,
+    /// Most times that supernodes named a node that was dead for 25 s.
+    pub named_dead: Option<f64>,
     /// Most violations; 0 where it is not given.
     pub violations: Option<f64>,
 }

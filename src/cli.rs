@@ -138,6 +138,10 @@ impl Command {
     }
 
     fn json(&self) -> bool {
+        // The doctor's one JSON object says it all.
+        if matches!(self, Self::Doctor(_)) {
+            return false;
+        }
         self.node().and_then(|host| host.node.json).unwrap_or(false)
     }
 }

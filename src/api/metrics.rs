@@ -56,8 +56,8 @@ fn sheet(api: &Api, state: &NodeState) -> Sheet {
     for id in state.flows.keys() {
         let history = histories.get(id);
         let readers = api.interests.readers(*id);
-        if let Some(stats) = StatsDto::new(*id, state, readers, history) {
-            stream(&mut sheet, state, &stats);
+        if let Some(role) = StreamRole::of(*id, &state.overlay) {
+            stream(&mut sheet, state, &StatsDto::new(*id, role, state, readers, history));
         }
     }
     for (id, history) in &histories {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::{
     changes::{Kind, Objects},
-    dto::{EdgeDto, PeerDto, SettingsDto, StatsDto, TicketDto},
+    dto::{EdgeDto, PeerDto, SettingsDto, StatsDto, StreamRole, TicketDto},
     node,
     port::NodeState,
     state::Api,
@@ -100,8 +100,9 @@ fn objects(api: &Api, state: &NodeState, revision: u64) -> Objects {
     }
     for id in state.flows.keys() {
         let history = api.history.of(*id);
-        let stats = StatsDto::new(*id, state, api.interests.readers(*id), history.as_ref());
-        if let Some(stats) = stats {
+        if let Some(role) = StreamRole::of(*id, &state.overlay) {
+            let readers = api.interests.readers(*id);
+            let stats = StatsDto::new(*id, role, state, readers, history.as_ref());
             add(Kind::Stats, id.to_string(), json(&stats));
         }
     }

@@ -24,7 +24,10 @@ pub(super) async fn show(
     let id = stream_id(&id)?;
     let state = api.node.state().await?;
     let history = api.history.of(id);
-    let stats = StatsDto::new(id, &state, api.interests.readers(id), history.as_ref());
+    // A stream that waits for its encoder is known to the API alone.
+    let stream = api.streams(&state).into_iter().find(|stream| stream.id == id);
+    let readers = api.interests.readers(id);
+    let stats = stream.map(|s| StatsDto::new(id, s.role, &state, readers, history.as_ref()));
     let unknown = || Problem::not_found(format!("no stream {id} is known to this node"));
     stats.map(Json).ok_or_else(unknown)
 }

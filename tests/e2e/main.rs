@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test panics")]
 
 mod chain;
+mod ctl;
 mod directory;
 mod encoders;
 mod failover;

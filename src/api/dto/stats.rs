@@ -151,16 +151,16 @@ pub(super) fn standbys(id: StreamId, overlay: &Snapshot) -> impl Iterator<Item =
 }
 
 impl StatsDto {
-    /// What flows in `id`; `None` when this node has nothing to do with it.
+    /// What flows in `id`, to which this node has `role`.
     #[must_use]
     pub fn new(
         id: StreamId,
+        role: StreamRole,
         state: &NodeState,
         readers: usize,
         history: Option<&StreamHistory>,
-    ) -> Option<Self> {
+    ) -> Self {
         let overlay = &state.overlay;
-        let role = StreamRole::of(id, overlay)?;
         let empty = Flow::default();
         let flow = state.flows.get(&id).unwrap_or(&empty);
         let watch = watch_of(id, overlay);
@@ -182,7 +182,7 @@ impl StatsDto {
             Some(viewers) => AudienceDto { viewers, scope: AudienceScope::Directory },
             None => AudienceDto { viewers: own, scope: AudienceScope::Children },
         };
-        Some(Self {
+        Self {
             id,
             role,
             stripes: flow.k,
@@ -209,7 +209,7 @@ impl StatsDto {
             rejected_chunks: parents_seen().map(|parent| u64::from(parent.offences)).sum(),
             duplicate_chunks: parents_seen().map(|parent| u64::from(parent.duplicates)).sum(),
             audience,
-        })
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub enum FeedNews {
     Drained {
         /// Bytes of whole frames.
         bytes: usize,
+        /// Of these, bytes of chunks.
+        chunk_bytes: usize,
     },
     /// The feed is over: the last word of this generation.
     Closed {

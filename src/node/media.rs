@@ -287,7 +287,7 @@ impl Media {
             MediaCommand::FeedUp(start) => self.feed_up(*start),
             MediaCommand::FeedClose { feed, reason } => self.close(feed, reason),
             MediaCommand::SendPath { feed, stripe, path } => {
-                self.write(feed, ToWriter::Down(vec![DownFrame::Path { stripe, path }]));
+                self.input(RelayInput::Path { feed, stripe, path });
             }
             MediaCommand::Relay(input) => {
                 self.note(&input);

@@ -147,7 +147,7 @@ impl SimNode {
             }
             Output::SendPath { feed, stripe, path } => {
                 self.view.path_told(path.len());
-                self.send_down(feed, vec![DownFrame::Path { stripe, path }], cx);
+                self.todo.push_back(Todo::Relay(RelayInput::Path { feed, stripe, path }));
             }
             Output::Promote { feed, stripe } => {
                 self.view.promoted(stripe, feed.peer);
@@ -257,10 +257,12 @@ impl SimNode {
             }
         }
         for Piece { frames, bytes, repair } in pieces {
+            let chunks = frames.iter().filter(|frame| matches!(frame, DownFrame::Chunk(_)));
+            let chunk_bytes = chunks.map(DownFrame::wire_len).sum();
             let packet = Packet::Down { stream: feed.stream, life, frames, repair };
             self.count_sent(&packet, cx);
             cx.effects.push(Effect::Send { to: feed.peer, packet });
-            self.todo.push_back(Todo::Relay(RelayInput::Drained { feed, bytes }));
+            self.todo.push_back(Todo::Relay(RelayInput::Drained { feed, bytes, chunk_bytes }));
         }
     }
 

@@ -341,7 +341,7 @@ pub enum UpFrame {
     },
     /// What arrived, and what is still wanted.
     Ack {
-        /// Bytes of all frames read on this feed since it opened, the hello's frames excluded.
+        /// Bytes of the CHUNK frames read on this feed since it opened, and of no other frames.
         bytes: u64,
         /// Stripes that the child still holds a ticket for: renews their leases.
         alive: StripeSet,

@@ -67,6 +67,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub(crate) use self::{anchor::Anchor, output::Outbox};
+use self::{
+    child::Child,
+    serve::Served,
+    stream::{Ctx, Stream, Wake},
+};
 pub use self::{
     config::{
         ACK_BYTES, BATCH_BYTES_MAX, FEEDS_MAX, HOLES_MAX, INITS_MAX, QUANTUM_BYTES, RANGES_MAX,
@@ -80,13 +85,9 @@ pub use self::{
         StreamSnapshot,
     },
 };
-use self::{
-    serve::Served,
-    stream::{Ctx, Stream, Wake},
-};
 use super::{
     chunk::Payload,
-    scheduler::{Class, Pacer, Turns},
+    scheduler::{Class, Pacer, Turn, Turns},
 };
 use crate::{
     ids::{Direction, FeedKey, StreamId},
@@ -151,6 +152,7 @@ impl<P: Payload> Relay<P> {
             RelayInput::Uplink { ceiling } => {
                 self.pacer.set_ceiling(ceiling, self.now);
             }
+            RelayInput::Spent { bytes } => self.pacer.spend(bytes, self.now),
             RelayInput::Paused { stream, paused } => {
                 self.with(stream, |stream, cx| stream.set_paused(paused, cx));
             }
@@ -166,6 +168,7 @@ impl<P: Payload> Relay<P> {
             | RelayInput::Promote { feed, .. }
             | RelayInput::Release { feed, .. }
             | RelayInput::Want { feed, .. }
+            | RelayInput::Path { feed, .. }
             | RelayInput::Drained { feed, .. } => match feed.direction {
                 Direction::FromParent => self.with_parent(feed, input),
                 Direction::ToChild => self.with_child(feed, input),
@@ -279,6 +282,8 @@ impl<P: Payload> Relay<P> {
                 RelayInput::Want { stripe, .. } => stream.want(node, stripe, cx),
                 RelayInput::Drained { .. } => {}
                 RelayInput::UpFrame { .. }
+                | RelayInput::Path { .. }
+                | RelayInput::Spent { .. }
                 | RelayInput::Open { .. }
                 | RelayInput::Close { .. }
                 | RelayInput::Epoch { .. }
@@ -313,12 +318,12 @@ impl<P: Payload> Relay<P> {
                 RelayInput::SetStripes { live, warm, .. } => {
                     stream.set_stripes(feed, live, warm, cx);
                 }
-                RelayInput::Drained { bytes, .. } => {
-                    if let Some(child) = stream.children.get_mut(&node) {
-                        child.drained_bytes += bytes as u64;
-                    }
+                RelayInput::Drained { bytes, chunk_bytes, .. } => {
+                    stream.on_drained(node, bytes as u64, chunk_bytes as u64, cx);
                 }
-                RelayInput::Chunk { .. }
+                RelayInput::Path { stripe, path, .. } => stream.send_path(node, stripe, path, cx),
+                RelayInput::Spent { .. }
+                | RelayInput::Chunk { .. }
                 | RelayInput::Discarded { .. }
                 | RelayInput::Frame { .. }
                 | RelayInput::Promote { .. }
@@ -377,9 +382,10 @@ impl<P: Payload> Relay<P> {
                 }
             }
         }
+        self.answer_neighbours();
     }
 
-    fn serve(&mut self, turn: super::scheduler::Turn, class: Class) -> Served {
+    fn serve(&mut self, turn: Turn, class: Class) -> Served {
         let Some(stream) = self.streams.get_mut(&turn.stream) else { return Served::Dry };
         let mut cx = Ctx {
             config: &self.config,
@@ -393,12 +399,15 @@ impl<P: Payload> Relay<P> {
         stream.serve(turn.child, class, &mut cx)
     }
 
-    fn is_resuming(&self, turn: super::scheduler::Turn) -> bool {
-        let stream = self.streams.get(&turn.stream);
-        stream.and_then(|stream| stream.children.get(&turn.child)).is_some_and(|c| c.is_resuming)
+    fn is_resuming(&self, turn: Turn) -> bool {
+        self.child(turn).is_some_and(|child| child.is_resuming)
     }
 
-    fn requeue(&mut self, turn: super::scheduler::Turn, class: Class, first: bool) {
+    fn child(&self, turn: Turn) -> Option<&Child<P>> {
+        self.streams.get(&turn.stream)?.children.get(&turn.child)
+    }
+
+    fn requeue(&mut self, turn: Turn, class: Class, first: bool) {
         let child = self.streams.get_mut(&turn.stream);
         let Some(child) = child.and_then(|stream| stream.children.get_mut(&turn.child)) else {
             return;

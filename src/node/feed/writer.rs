@@ -90,7 +90,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             self.meter.sent(Class::Media, sizes.media);
             self.meter.sent(Class::Control, sizes.control);
-            if !self.tell_drained(sizes.media + sizes.control).await {
+            if !self.tell_drained(sizes).await {
                 return;
             }
             bytes.clear();
@@ -105,8 +105,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.stream.flush().await
     }
 
-    async fn tell_drained(&mut self, bytes: usize) -> bool {
-        let what = FeedNews::Drained { bytes };
+    async fn tell_drained(&mut self, sizes: Sizes) -> bool {
+        let bytes = sizes.media + sizes.control;
+        let what = FeedNews::Drained { bytes, chunk_bytes: sizes.media };
         let event = FeedEvent { feed: self.feed, generation: self.generation, what };
         tokio::select! {
             sent = self.events.send(event) => sent.is_ok(),
@@ -115,7 +116,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sizes {
     media: usize,
     control: usize,

@@ -63,7 +63,9 @@ impl Media {
             FeedNews::Discarded { bytes } => self.input(RelayInput::Discarded { feed, bytes }),
             FeedNews::Down(frame) => self.down(feed, frame),
             FeedNews::Up(frame) => self.input(RelayInput::UpFrame { feed, frame }),
-            FeedNews::Drained { bytes } => self.input(RelayInput::Drained { feed, bytes }),
+            FeedNews::Drained { bytes, chunk_bytes } => {
+                self.input(RelayInput::Drained { feed, bytes, chunk_bytes });
+            }
             FeedNews::Closed { fault } => self.closed(feed, fault),
         }
     }

@@ -45,6 +45,10 @@ pub(crate) struct Child<P> {
     /// Bytes of all frames handed to the driver, and what it says it handed on.
     pub(crate) handed_bytes: u64,
     pub(crate) drained_bytes: u64,
+    /// Bytes of chunks among them.
+    pub(crate) drained_chunk_bytes: u64,
+    /// The highest ACK, which may run ahead of what the driver said.
+    pub(crate) claimed_bytes: u64,
     /// When the unacknowledged bytes last became fewer, or first some.
     pub(crate) drained_at: Timestamp,
     /// When it was last told of as stalled; it is told of once.
@@ -93,6 +97,8 @@ impl<P> Child<P> {
             acked_bytes: 0,
             handed_bytes: 0,
             drained_bytes: 0,
+            drained_chunk_bytes: 0,
+            claimed_bytes: 0,
             drained_at: now,
             stalled_at: None,
             shed_at: None,
@@ -123,6 +129,24 @@ impl<P> Child<P> {
             return 0;
         }
         self.handed_bytes.saturating_sub(self.drained_bytes)
+    }
+
+    /// Takes an ACK, or the driver's word, into account; whether fewer bytes are unacknowledged now.
+    ///
+    /// A child cannot have read what still waits in the driver: one that says so would let any amount
+    /// pile up there. What it claims counts once it was handed on.
+    pub(crate) fn settle_acks(&mut self, now: Timestamp) -> bool {
+        let read = match self.drained_bytes {
+            0 => self.claimed_bytes,
+            _ => self.claimed_bytes.min(self.drained_chunk_bytes),
+        };
+        if read <= self.acked_bytes {
+            return false;
+        }
+        self.acked_bytes = read;
+        self.drained_at = now;
+        self.stalled_at = None;
+        true
     }
 
     /// Bytes that may be unacknowledged: 250 ms of what it is granted, more on a long path, whose

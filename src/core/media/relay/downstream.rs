@@ -253,15 +253,52 @@ impl<P: Payload> Stream<P> {
             cx.stats.false_acks += 1;
             return;
         }
-        if bytes > child.acked_bytes {
-            child.acked_bytes = bytes;
-            child.drained_at = cx.now;
-            child.stalled_at = None;
-        }
+        child.claimed_bytes = child.claimed_bytes.max(bytes);
+        child.settle_acks(cx.now);
         if child.alive_at.is_none_or(|at| cx.now.since(at) >= Duration::from_secs(1)) {
             child.alive_at = Some(cx.now);
             cx.out.push_back(RelayOutput::ChildAlive { feed: child.feed, stripes: alive });
         }
+        self.go_on(node, cx);
+    }
+
+    /// The driver handed bytes of a child on.
+    pub(crate) fn on_drained(
+        &mut self,
+        node: NodeId,
+        bytes: u64,
+        chunk_bytes: u64,
+        cx: &mut Ctx<'_, P>,
+    ) {
+        let Some(child) = self.children.get_mut(&node) else { return };
+        child.drained_bytes += bytes;
+        child.drained_chunk_bytes += chunk_bytes;
+        if child.settle_acks(cx.now) {
+            self.go_on(node, cx);
+        }
+    }
+
+    /// Tells a child the path of a stripe, between its other frames and within the ceiling.
+    pub(crate) fn send_path(
+        &mut self,
+        node: NodeId,
+        stripe: Stripe,
+        path: Vec<u64>,
+        cx: &mut Ctx<'_, P>,
+    ) {
+        if let Some(child) = self.children.get_mut(&node).filter(|child| child.up_at.is_some()) {
+            // An older path of the stripe that has not left yet is worth nothing any more.
+            child.control.retain(
+                |frame| !matches!(frame, DownFrame::Path { stripe: of, .. } if *of == stripe),
+            );
+            child.control.push(DownFrame::Path { stripe, path });
+            self.queue(node, Class::Control, cx);
+        }
+    }
+
+    /// The window may have opened.
+    fn go_on(&mut self, node: NodeId, cx: &mut Ctx<'_, P>) {
+        let Some(child) = self.children.get(&node) else { return };
         let (ready, wants) = (!child.ready.is_empty(), !child.wants.is_empty());
         if ready {
             self.queue(node, Class::Live, cx);

@@ -175,10 +175,28 @@ pub enum RelayInput<P> {
         /// Bytes to add.
         bytes: usize,
     },
-    /// The driver handed so many bytes of a feed to its transport. Kept for the snapshot.
+    /// The driver handed so many bytes of a feed to its transport. A child's ACKs count up to what
+    /// was handed on, if the driver ever says so.
     Drained {
         /// Which feed.
         feed: FeedKey,
+        /// Bytes of all frames.
+        bytes: usize,
+        /// Of these, bytes of CHUNK frames.
+        chunk_bytes: usize,
+    },
+    /// Tell a child who stands between the source and this node in a stripe.
+    Path {
+        /// The feed to the child.
+        feed: FeedKey,
+        /// Which stripe.
+        stripe: Stripe,
+        /// Source first, at most [`PATH_LEN_MAX`](crate::media::frame::PATH_LEN_MAX).
+        path: Vec<u64>,
+    },
+    /// The driver sent so many bytes that the relay didn't ask for, such as a feed's last words:
+    /// they count against the ceiling.
+    Spent {
         /// Bytes.
         bytes: usize,
     },

@@ -316,7 +316,7 @@ fn a_child_that_asks_without_reading_gets_no_answers_beyond_a_bound() {
     net.feed(node(1), &[node(0)], ms(10));
     net.run_until(at(1_000));
     let feed = to_child(node(1));
-    net.input(node(0), RelayInput::Drained { feed, bytes: 1 });
+    net.input(node(0), RelayInput::Drained { feed, bytes: 1, chunk_bytes: 0 });
     let before = net.frames.len();
     for _ in 0..40_000 {
         let ranges = (0..8).map(|at| (at * 2 + 1_000_000, at * 2 + 1_000_000)).collect();
@@ -339,4 +339,54 @@ fn a_child_that_insists_on_a_stripe_is_passed_on_twice_a_second() {
     }
     let asked = |output: &RelayOutput<_>| matches!(output, RelayOutput::PromoteAsked { .. });
     assert_eq!(net.other.iter().filter(|(_, _, output)| asked(output)).count(), 2);
+}
+
+#[test]
+fn an_ack_counts_no_further_than_what_was_handed_on() {
+    let mut net = Net::new(camera(1), 1);
+    net.feed(node(1), &[node(0)], ms(10));
+    net.run_until(at(1_000));
+    net.freeze(node(1));
+    let feed = to_child(node(1));
+    let acked = |net: &Net| net.relays[&node(0)].snapshot().streams[0].children[0].acked_bytes;
+    let before = acked(&net);
+    net.input(node(0), RelayInput::Drained { feed, bytes: 1, chunk_bytes: 0 });
+    net.run_until(at(1_500));
+    let sent = net.relays[&node(0)].snapshot().streams[0].children[0].sent_bytes;
+    assert!(sent > before);
+    // It claims to have read what still waits in the driver.
+    let frame = UpFrame::Ack { bytes: sent, alive: StripeSet::EMPTY };
+    net.input(node(0), RelayInput::UpFrame { feed, frame });
+    assert_eq!(acked(&net), before);
+    let chunk_bytes = sent as usize;
+    net.input(node(0), RelayInput::Drained { feed, bytes: chunk_bytes, chunk_bytes });
+    assert_eq!(acked(&net), sent, "the claim counts once the bytes were handed on");
+    assert_eq!(net.stats(node(0)).false_acks, 0);
+}
+
+#[test]
+fn a_path_and_what_the_driver_sends_by_itself_count_against_the_ceiling() {
+    let mut net = Net::new(camera(1), 1);
+    let ceiling = Bitrate::from_kbps(400);
+    net.shooting = false;
+    net.input(node(0), RelayInput::Uplink { ceiling: Some(ceiling) });
+    net.connect(node(0), node(1), ms(10));
+    net.grant(node(0), node(1), net.all(), StripeSet::EMPTY);
+    net.run_until(at(1_000));
+    let feed = to_child(node(1));
+    let before = net.frames.len();
+    net.input(node(0), RelayInput::Path { feed, stripe: 0, path: vec![1, 2] });
+    assert!(net.frames[before..].iter().any(|(_, _, to, frame)| {
+        *to == node(1) && *frame == DownFrame::Path { stripe: 0, path: vec![1, 2] }
+    }));
+    // The bucket is empty after these, so that a chunk waits.
+    net.input(node(0), RelayInput::Spent { bytes: 5_000 });
+    net.promote(node(1), node(0), 0);
+    net.resume_shooting();
+    let before = net.frames.len();
+    net.run_until(at(1_030));
+    let chunk = |(_, _, _, frame): &(_, _, _, DownFrame<_>)| matches!(frame, DownFrame::Chunk(_));
+    assert!(!net.frames[before..].iter().any(chunk), "nothing is left to spend");
+    net.run_until(at(2_000));
+    assert!(net.frames[before..].iter().any(chunk));
 }

@@ -39,6 +39,7 @@ mod moves;
 mod outbound;
 mod playback;
 mod publisher;
+mod repair;
 mod requests;
 mod run;
 mod status;
@@ -163,6 +164,7 @@ impl Node {
             gossip: gossip::GossipDesk::default(),
             feeds: feeds::Feeds::default(),
             streams: streams::Streams::default(),
+            repair: repair::RepairDesk::default(),
             lookups: std::collections::HashMap::new(),
             listen: listen.clone(),
             role: Role::Member,

@@ -8,6 +8,7 @@
 
 mod feeds;
 mod misdeeds;
+mod repair;
 mod routing;
 mod view;
 
@@ -147,6 +148,7 @@ pub struct SimNode {
     sent: BTreeMap<RequestId, NodeId>,
     came: BTreeMap<InboundId, (NodeId, u64)>,
     next_inbound: u64,
+    repair: repair::Desk,
     todo: VecDeque<Todo>,
     leaving: bool,
     journal: Option<Journal>,
@@ -222,6 +224,7 @@ impl SimNode {
             sent: BTreeMap::new(),
             came: BTreeMap::new(),
             next_inbound: 0,
+            repair: repair::Desk::default(),
             todo: VecDeque::new(),
             leaving: false,
             journal,
@@ -432,6 +435,7 @@ impl SimNode {
     /// Hands over what waits, one after the other, and does what comes of it.
     fn settle(&mut self, cx: &mut Cx<'_>) {
         let now = self.local(cx.now);
+        self.look_around(cx.now);
         self.drain(cx);
         let mut rounds = 0;
         while let Some(todo) = self.todo.pop_front() {

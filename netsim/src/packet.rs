@@ -5,7 +5,10 @@
 
 use astral_core::{
     ids::StreamId,
-    media::frame::{DownFrame, RefuseReason, UpFrame},
+    media::{
+        frame::{DownFrame, RefuseReason, UpFrame},
+        repair::{RepairAnswer, RepairWant},
+    },
     overlay::{Request, Response, Wire},
 };
 
@@ -77,6 +80,18 @@ pub enum Packet {
         /// The message.
         body: Request,
     },
+    /// A neighbour asks for chunks.
+    RepairWant {
+        /// What.
+        want: RepairWant,
+    },
+    /// Its answer.
+    RepairAnswer {
+        /// Of which stream.
+        stream: StreamId,
+        /// The answer.
+        answer: RepairAnswer<SimChunk>,
+    },
     /// Its answer.
     Response {
         /// Names the request at the receiver.
@@ -96,6 +111,8 @@ impl Packet {
             Self::Down { frames, .. } => frames.iter().map(DownFrame::wire_len).sum(),
             Self::Up { frame, .. } => frame.wire_len(),
             Self::FeedClosed { .. } => 12,
+            Self::RepairWant { want } => want.wire_len() + REQUEST_BYTES,
+            Self::RepairAnswer { answer, .. } => answer.wire_len() + REQUEST_BYTES,
             Self::Request { body: Request::Ticket(body), .. } => message_len(body)?,
             Self::Request { body: Request::Dir(body), .. } => message_len(body)?,
             Self::Response { body: Response::Ticket(body), .. } => message_len(body)?,
@@ -112,7 +129,10 @@ impl Packet {
             | Self::Down { .. }
             | Self::Up { .. }
             | Self::FeedClosed { .. } => true,
-            Self::Request { .. } | Self::Response { .. } => false,
+            Self::Request { .. }
+            | Self::Response { .. }
+            | Self::RepairWant { .. }
+            | Self::RepairAnswer { .. } => false,
         }
     }
 
@@ -121,11 +141,12 @@ impl Packet {
     pub const fn urgency(&self) -> Urgency {
         match self {
             Self::Down { repair: false, .. } => Urgency::Live,
-            Self::Down { repair: true, .. } => Urgency::Repair,
+            Self::Down { repair: true, .. } | Self::RepairAnswer { .. } => Urgency::Repair,
             Self::Hello { .. }
             | Self::HelloAck { .. }
             | Self::Up { .. }
             | Self::FeedClosed { .. }
+            | Self::RepairWant { .. }
             | Self::Request { .. }
             | Self::Response { .. } => Urgency::Control,
         }

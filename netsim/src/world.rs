@@ -427,7 +427,10 @@ impl World {
     /// Counts bytes of a packet that no feed counted.
     fn count_message(&mut self, packet: &Packet, bytes: usize) {
         match packet {
-            Packet::Down { .. } | Packet::Up { .. } => {}
+            Packet::Down { .. }
+            | Packet::Up { .. }
+            | Packet::RepairWant { .. }
+            | Packet::RepairAnswer { .. } => {}
             Packet::Hello { .. } | Packet::HelloAck { .. } | Packet::FeedClosed { .. } => {
                 self.tally.bytes.feed_control += bytes as u64;
             }

@@ -23,6 +23,7 @@ use crate::{
         },
         init::SignedInit,
         normalize::Normalizer,
+        repair::{RepairAnswer, RepairWant},
     },
     units::Bitrate,
 };
@@ -146,6 +147,18 @@ pub fn hello(data: &[u8]) {
             }
             _ => {}
         }
+    }
+}
+
+/// Both messages of the repair protocol.
+pub fn repair(data: &[u8]) {
+    if let Ok(want) = RepairWant::decode(data) {
+        assert_eq!(want.encode().len(), want.wire_len());
+        assert_eq!(RepairWant::decode(&want.encode()), Ok(want));
+    }
+    if let Ok(answer) = RepairAnswer::decode(&Bytes::copy_from_slice(data)) {
+        assert_eq!(answer.encode().len(), answer.wire_len());
+        assert_eq!(RepairAnswer::decode(&answer.encode()), Ok(answer));
     }
 }
 
@@ -290,6 +303,11 @@ mod tests {
     #[test]
     fn no_frame_from_a_child_breaks_a_parent() {
         run(frame_up, &fixtures::corpus("up"), 4);
+    }
+
+    #[test]
+    fn no_message_of_repair_breaks_a_node() {
+        run(repair, &fixtures::corpus("repair"), 7);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What flows: FLV in, signed chunks between nodes, FLV out.
 //!
 //! Owns the way from an encoder's bytes to signed chunks ([`flv`], [`normalize`], [`cutter`],
-//! [`chunk`], [`init`], [`cert`]), the bytes of a feed ([`frame`]), and the machine that moves
+//! [`chunk`], [`init`], [`cert`]), the bytes of a feed ([`frame`])
+//! and of [`repair`], and the machine that moves
 //! chunks. Does not own who feeds whom (see [`crate::overlay`]), sockets, or decoding: a payload is
 //! opaque from the moment it was cut.
 //!
@@ -21,6 +22,7 @@ pub mod init;
 pub mod normalize;
 mod ranges;
 pub mod relay;
+pub mod repair;
 mod ring;
 mod scheduler;
 mod sink;

@@ -38,6 +38,7 @@ mod local;
 mod membership;
 mod message;
 mod mixing;
+mod neighbours;
 mod output;
 mod publisher;
 mod rate_limit;

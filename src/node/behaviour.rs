@@ -17,7 +17,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use super::{codec::MessageCodec, error::StartError, feed::behaviour as feed};
+use super::{codec::MessageCodec, error::StartError, feed::behaviour as feed, repair::RepairCodec};
 
 /// Kademlia among supernodes, the only ones in server mode.
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/kad/1");
@@ -25,6 +25,8 @@ pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/kad/1");
 pub const TICKET_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/ticket/1");
 /// Registration and directory.
 pub const DIR_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/dir/1");
+/// Chunks from neighbours.
+pub const REPAIR_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/repair/1");
 /// What identify says this network is.
 const IDENTIFY_PROTOCOL: &str = "/astral/1";
 /// The gossip topic of announcements, among supernodes.
@@ -36,6 +38,10 @@ pub const GOSSIP_BYTES_MAX: usize = 8 * 1024;
 /// A request that is not answered within this is a failure. The overlay's own deadlines are
 /// shorter; this one only frees the stream.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer of a neighbour that takes longer is worth nothing to a player.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(3);
+/// Questions of one neighbour at once: one for each stream that both carry, as a rule.
+const REPAIRS_PER_CONNECTION_MAX: usize = 8;
 /// Requests served at once on one connection.
 const REQUESTS_PER_CONNECTION_MAX: usize = 32;
 /// Ping rhythm: round-trip times feed the choice of supernodes and parents.
@@ -79,6 +85,8 @@ pub struct Behaviour {
     pub ticket: request_response::Behaviour<TicketCodec>,
     /// `/astral/dir/1`.
     pub dir: request_response::Behaviour<DirCodec>,
+    /// `/astral/repair/1`.
+    pub repair: request_response::Behaviour<RepairCodec>,
     /// `/astral/feed/1`.
     pub feed: feed::Behaviour,
     /// Nodes on the local network.
@@ -110,6 +118,7 @@ impl Behaviour {
             gossip: gossip(key)?,
             ticket: requests(TICKET_PROTOCOL),
             dir: requests(DIR_PROTOCOL),
+            repair: repairs(),
             feed: feed::Behaviour::default(),
             mdns: local_discovery(me, use_mdns),
         })
@@ -190,6 +199,14 @@ where
         .with_max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX);
     let protocols = [(protocol, ProtocolSupport::Full)];
     request_response::Behaviour::with_codec(MessageCodec::default(), protocols, config)
+}
+
+fn repairs() -> request_response::Behaviour<RepairCodec> {
+    let config = request_response::Config::default()
+        .with_request_timeout(REPAIR_TIMEOUT)
+        .with_max_concurrent_streams(REPAIRS_PER_CONNECTION_MAX);
+    let protocols = [(REPAIR_PROTOCOL, ProtocolSupport::Full)];
+    request_response::Behaviour::with_codec(RepairCodec, protocols, config)
 }
 
 fn local_discovery(me: PeerId, wanted: bool) -> Toggle<mdns::tokio::Behaviour> {

@@ -125,6 +125,7 @@ impl Driver {
                     self.input(Input::FeedDown { feed, reason });
                 }
             }
+            News::Repair(news) => self.on_repair_news(news),
             News::Greeted { node, hello, stream, permit } => {
                 self.greeted(node, hello, stream, permit);
             }

@@ -88,6 +88,7 @@ impl Driver {
             BehaviourEvent::Dir(event) => {
                 self.on_request(Protocol::Dir, event, Request::Dir, Response::Dir, Channel::Dir);
             }
+            BehaviourEvent::Repair(event) => self.on_repair(event),
             BehaviourEvent::Feed(event) => self.on_feed(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
         }

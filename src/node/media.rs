@@ -5,6 +5,7 @@
 //! own decisions (the overlay task sends them here) nor verification (done by the feeds' readers).
 
 mod feeds;
+mod repair;
 mod sinks;
 
 use std::{
@@ -13,11 +14,12 @@ use std::{
 };
 
 use astral_core::{
-    ids::{FeedKey, StreamId, Stripe},
+    ids::{FeedKey, NodeId, StreamId, Stripe},
     media::{
         chunk::WireChunk,
-        frame::{DownFrame, EndReason, FrameReader},
+        frame::{EndReason, FrameReader},
         relay::{Policy, Relay, RelayConfig, RelayInput, RelayOutput, RelaySnapshot, SinkId},
+        repair::RepairAnswer,
     },
     overlay::{Event, Input},
     time::Timestamp,
@@ -36,6 +38,7 @@ use super::{
     meters::{StreamMeters, StreamStats},
     moves::Moves,
     playback::{Item, SINK_CREDIT},
+    repair::RepairNews,
     run::News,
     tasks::{self, Tasks},
     traffic::Meter,
@@ -74,6 +77,15 @@ pub enum MediaCommand {
         stripe: Stripe,
         /// Source first.
         path: Vec<u64>,
+    },
+    /// A neighbour's answer; its chunks are verified here.
+    Repair {
+        /// Which stream.
+        stream: StreamId,
+        /// Who.
+        from: NodeId,
+        /// The answer.
+        answer: RepairAnswer<WireChunk>,
     },
     /// For the relay as it is.
     Relay(RelayInput<WireChunk>),
@@ -165,6 +177,7 @@ pub struct Media {
     meters: StreamMeters,
     moves: Moves,
     marks: Marks,
+    keys: repair::Keys,
     /// Why streams that are about to close are over.
     over: BTreeMap<StreamId, EndReason>,
     commands: mpsc::Receiver<MediaCommand>,
@@ -195,6 +208,7 @@ impl Media {
             meters: StreamMeters::default(),
             moves: Moves::default(),
             marks: Marks::default(),
+            keys: repair::Keys::default(),
             over: BTreeMap::new(),
             commands,
             events,
@@ -267,7 +281,10 @@ impl Media {
             RelayInput::LocalChunk { stream, chunk } => {
                 self.meters.cut(*stream, chunk, self.clock.now());
             }
-            RelayInput::Epoch { stream, cert, .. } => self.meters.certified(*stream, &cert.cert),
+            RelayInput::Epoch { stream, cert, .. } => {
+                self.meters.certified(*stream, &cert.cert);
+                self.keys.learn(*stream, cert);
+            }
             // Whatever ended it before does not count for those who read it now.
             RelayInput::Open { stream, .. } => {
                 self.meters.joined(*stream, self.clock.now());
@@ -277,6 +294,7 @@ impl Media {
                 self.meters.forget(*stream);
                 self.moves.forget(*stream);
                 self.marks.forget(*stream);
+                self.keys.forget(*stream);
             }
             _ => {}
         }
@@ -289,6 +307,7 @@ impl Media {
             MediaCommand::SendPath { feed, stripe, path } => {
                 self.input(RelayInput::Path { feed, stripe, path });
             }
+            MediaCommand::Repair { stream, from, answer } => self.repaired(stream, from, answer),
             MediaCommand::Relay(input) => {
                 self.note(&input);
                 self.input(input);
@@ -335,6 +354,12 @@ impl Media {
                 }
                 RelayOutput::ChildAlive { feed, stripes } => {
                     self.report(Input::ChildAlive { feed, stripes });
+                }
+                RelayOutput::RepairWant { to, want } => {
+                    self.send(News::Repair(RepairNews::Ask { to, want }));
+                }
+                RelayOutput::RepairAnswer { to, id, answer } => {
+                    self.send(News::Repair(RepairNews::Answer { id, to, answer }));
                 }
                 RelayOutput::Stalled { feed } => self.report(Input::ChildStalled { feed }),
                 RelayOutput::Shed { feed, stripes } => {

@@ -33,6 +33,7 @@ use super::{
     journal::Journal,
     links::Links,
     media::MediaCommand,
+    repair::{RepairDesk, RepairNews},
     requests::Requests,
     status::{DriverCounters, LinkView},
     streams::Streams,
@@ -60,6 +61,8 @@ pub enum News {
         /// How.
         reason: FeedDownReason,
     },
+    /// The relay wants something of neighbours.
+    Repair(RepairNews),
     /// A node that opened a stream to us has greeted.
     Greeted {
         /// Who.
@@ -102,6 +105,7 @@ impl std::fmt::Debug for News {
         match self {
             Self::Input(input) => f.debug_tuple("Input").field(input).finish(),
             Self::FeedDown { feed, .. } => f.debug_tuple("FeedDown").field(feed).finish(),
+            Self::Repair(news) => f.debug_tuple("Repair").field(news).finish(),
             Self::Greeted { node, .. } => f.debug_tuple("Greeted").field(node).finish(),
             Self::GreetedInVain { node } => f.debug_tuple("GreetedInVain").field(node).finish(),
             Self::Greeting { feed, .. } => f.debug_tuple("Greeting").field(feed).finish(),
@@ -133,6 +137,7 @@ pub struct Driver {
     pub(super) gossip: GossipDesk,
     pub(super) feeds: Feeds,
     pub(super) streams: Streams,
+    pub(super) repair: RepairDesk,
     pub(super) lookups: HashMap<QueryId, LookupId>,
     pub(super) listen: Vec<Multiaddr>,
     pub(super) role: Role,
@@ -252,6 +257,7 @@ impl Driver {
         for (id, failure) in self.requests.expire(now) {
             self.input(Input::Response { id, result: Err(failure) });
         }
+        self.tell_neighbours();
         self.links.count_feeds(&self.feeds.per_node());
         for peer in self.links.idle(now, self.role == Role::Supernode) {
             self.counters.idle_closed += 1;

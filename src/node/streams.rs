@@ -131,6 +131,11 @@ impl Streams {
         }
     }
 
+    /// The streams that others feed to this node.
+    pub fn carried(&self) -> impl Iterator<Item = StreamId> {
+        self.streams.iter().filter(|(_, wanted)| !wanted.published).map(|(stream, _)| *stream)
+    }
+
     /// Whether feeds of this stream have any business here.
     #[must_use]
     pub fn is_carried(&self, stream: StreamId) -> bool {

@@ -99,6 +99,8 @@ impl SimNode {
                     self.feed_gone(feed, FeedDownReason::Closed);
                 }
             }
+            Packet::RepairWant { want } => self.repair_asked(from, want),
+            Packet::RepairAnswer { stream, answer } => self.repaired(from, stream, answer, cx),
             Packet::Request { id, body } => self.requested(from, id, body, cx),
             Packet::Response { id, body } => {
                 let id = RequestId(id);

@@ -198,6 +198,10 @@ impl SimNode {
             RelayOutput::ChildAlive { feed, stripes } => {
                 self.tell(Input::ChildAlive { feed, stripes }, cx);
             }
+            RelayOutput::RepairWant { to, want } => self.ask_neighbour(to, want, cx),
+            RelayOutput::RepairAnswer { to, id, answer } => {
+                self.answer_neighbour(to, id, answer, cx);
+            }
             RelayOutput::Stalled { feed } => self.tell(Input::ChildStalled { feed }, cx),
             RelayOutput::Shed { feed, stripes } => {
                 self.tell(Input::ChildShed { feed, stripes }, cx);
@@ -298,7 +302,7 @@ impl SimNode {
         self.misdeed.frame(frame)
     }
 
-    fn count_sent(&mut self, packet: &Packet, cx: &mut Cx<'_>) {
+    pub(super) fn count_sent(&mut self, packet: &Packet, cx: &mut Cx<'_>) {
         let mut sent = crate::tally::Bytes::default();
         match packet {
             Packet::Down { frames, repair, .. } => {
@@ -314,6 +318,14 @@ impl SimNode {
                 }
             }
             Packet::Up { frame, .. } => sent.feed_control += frame.wire_len() as u64,
+            Packet::RepairWant { want } => sent.feed_control += want.wire_len() as u64,
+            Packet::RepairAnswer { answer, .. } => {
+                let chunks: usize = answer.chunks.iter().map(Payload::wire_len).sum();
+                let overhead = answer.chunks.len() * CHUNK_OVERHEAD;
+                sent.payload += (chunks - overhead) as u64;
+                sent.chunk_overhead += overhead as u64;
+                sent.feed_control += (answer.wire_len() - chunks) as u64;
+            }
             // Counted where their length is found out: when they are sent.
             Packet::Hello { .. }
             | Packet::HelloAck { .. }

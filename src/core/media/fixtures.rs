@@ -45,7 +45,7 @@ pub(crate) fn corpus(prefix: &str) -> Vec<Vec<u8>> {
 }
 
 /// Compares with the file, or writes it.
-fn golden(name: &str, bytes: &[u8]) {
+pub(crate) fn golden(name: &str, bytes: &[u8]) {
     let path = directory().join(format!("{name}.bin"));
     if std::env::var("ASTRAL_FIXTURES").as_deref() == Ok("write") {
         fs::create_dir_all(directory()).unwrap();
@@ -147,6 +147,7 @@ fn up_frames() -> Vec<(&'static str, UpFrame)> {
         ),
         ("up-want", UpFrame::Want { stripe: 0, ranges: vec![(0, u64::MAX)] }),
         ("up-ack", UpFrame::Ack { bytes: 1 << 40, alive: StripeSet(0x00ff) }),
+        ("up-cancel", UpFrame::Cancel { stripe: 3, ranges: vec![(1, 1), (5, 9)] }),
         ("up-release", UpFrame::Release { stripe: 15, reason: 2 }),
     ]
 }

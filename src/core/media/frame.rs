@@ -26,6 +26,7 @@
 //! 0x21 WANT      stripe u8, count u8 (<= 8), {from u64, to u64}...
 //! 0x22 ACK       bytes u64, alive u16 (bit set)
 //! 0x23 RELEASE   stripe u8, reason u8
+//! 0x24 CANCEL    stripe u8, count u8 (<= 8), {from u64, to u64}...
 //! ```
 //!
 //! A later version may append fields to the unsigned frames: bytes after the known ones are
@@ -96,6 +97,8 @@ pub enum FrameKind {
     Ack = 0x22,
     /// [`UpFrame::Release`].
     Release = 0x23,
+    /// [`UpFrame::Cancel`].
+    Cancel = 0x24,
 }
 
 /// The opener's first frame.
@@ -346,6 +349,13 @@ pub enum UpFrame {
         /// Stripes that the child still holds a ticket for: renews their leases.
         alive: StripeSet,
     },
+    /// These came from elsewhere: they need not be repaired any more.
+    Cancel {
+        /// Which stripe.
+        stripe: Stripe,
+        /// Inclusive ranges of `stripe_seq`, at most [`WANT_RANGES_MAX`].
+        ranges: Vec<(u64, u64)>,
+    },
     /// The child gives a stripe's ticket back.
     Release {
         /// Which stripe.
@@ -361,7 +371,9 @@ impl UpFrame {
     pub fn wire_len(&self) -> usize {
         let body = match self {
             Self::Promote { missing, .. } => missing.len().saturating_mul(16).saturating_add(11),
-            Self::Want { ranges, .. } => ranges.len().saturating_mul(16).saturating_add(2),
+            Self::Want { ranges, .. } | Self::Cancel { ranges, .. } => {
+                ranges.len().saturating_mul(16).saturating_add(2)
+            }
             Self::Ack { .. } => 10,
             Self::Release { .. } => 2,
         };
@@ -382,6 +394,10 @@ impl UpFrame {
                 put_list(body, missing, PROMOTE_RANGES_MAX, put_range);
             }),
             Self::Want { stripe, ranges } => put_body(out, FrameKind::Want, |body| {
+                body.put_u8(*stripe);
+                put_list(body, ranges, WANT_RANGES_MAX, put_range);
+            }),
+            Self::Cancel { stripe, ranges } => put_body(out, FrameKind::Cancel, |body| {
                 body.put_u8(*stripe);
                 put_list(body, ranges, WANT_RANGES_MAX, put_range);
             }),

@@ -64,6 +64,29 @@ impl RangeSet {
         true
     }
 
+    /// Takes `from..=to` out. Like [`remove`](Self::remove), it may drop the last run.
+    pub(crate) fn remove_run(&mut self, from: u64, to: u64) {
+        let first = self.runs.range(..from).next_back().map_or(from, |(&start, _)| start);
+        let touched: Vec<(u64, u64)> = self
+            .runs
+            .range(first..=to)
+            .filter(|(_, end)| **end >= from)
+            .map(|(&start, &end)| (start, end))
+            .collect();
+        for (start, end) in touched {
+            self.runs.remove(&start);
+            if start < from {
+                self.runs.insert(start, from - 1);
+            }
+            if end > to {
+                self.runs.insert(to + 1, end);
+            }
+        }
+        if self.runs.len() > self.runs_max {
+            self.runs.pop_last();
+        }
+    }
+
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.runs.range(..=number).next_back().is_some_and(|(_, &end)| number <= end)
     }
@@ -95,7 +118,6 @@ impl RangeSet {
         self.runs.iter().fold(0, |sum: u64, (from, to)| sum.saturating_add(to - from + 1))
     }
 
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(&from, &to)| (from, to))
     }
@@ -139,6 +161,9 @@ mod tests {
                 if add {
                     set.insert(from, from + len);
                     model.extend(from..=from + len);
+                } else if len > 2 {
+                    set.remove_run(from, from + len);
+                    model.retain(|number| !(from..=from + len).contains(number));
                 } else {
                     prop_assert_eq!(set.remove(from), model.remove(&from));
                 }

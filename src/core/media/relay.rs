@@ -48,14 +48,17 @@
 //! stripe has passed it.
 
 mod anchor;
+mod answer;
 mod child;
 mod config;
 mod downstream;
 mod flow;
 mod gaps;
 mod input;
+mod neighbours;
 mod output;
 mod parent;
+mod pull;
 mod serve;
 mod stats;
 mod stream;
@@ -74,11 +77,11 @@ use self::{
 };
 pub use self::{
     config::{
-        ACK_BYTES, BATCH_BYTES_MAX, FEEDS_MAX, HOLES_MAX, INITS_MAX, QUANTUM_BYTES, RANGES_MAX,
-        RING_BYTES_MAX, RING_CHUNKS_MAX, RelayConfig, SEQ_AHEAD_MAX, SEQ_MAX, SINKS_MAX,
-        STREAMS_MAX, WANTED_MAX, WINDOW_MIN,
+        ACK_BYTES, ANSWER_BYTES, ASK_CHUNKS_MAX, BATCH_BYTES_MAX, FEEDS_MAX, HOLES_MAX, INITS_MAX,
+        NEIGHBOURS_MAX, QUANTUM_BYTES, QUESTIONS_MAX, RANGES_MAX, RING_BYTES_MAX, RING_CHUNKS_MAX,
+        RelayConfig, SEQ_AHEAD_MAX, SEQ_MAX, SINKS_MAX, STREAMS_MAX, WANTED_MAX, WINDOW_MIN,
     },
-    input::{DownFrameMeta, FeedOffence, Policy, RelayInput, SinkId, StreamRole},
+    input::{AnswerId, DownFrameMeta, FeedOffence, Policy, RelayInput, SinkId, StreamRole},
     output::{Delivery, FeedProgress, RelayOutput, RelayTimeout, SkipCause, StripeProgress},
     stats::{
         ChildSnapshot, ParentSnapshot, RelaySnapshot, RelayStats, SinkSnapshot, SkipCounts,
@@ -87,10 +90,11 @@ pub use self::{
 };
 use super::{
     chunk::Payload,
+    repair::{RepairAnswer, RepairHave, RepairWant},
     scheduler::{Class, Pacer, Turn, Turns},
 };
 use crate::{
-    ids::{Direction, FeedKey, StreamId},
+    ids::{Direction, FeedKey, NodeId, StreamId},
     time::Timestamp,
 };
 
@@ -153,6 +157,19 @@ impl<P: Payload> Relay<P> {
                 self.pacer.set_ceiling(ceiling, self.now);
             }
             RelayInput::Spent { bytes } => self.pacer.spend(bytes, self.now),
+            RelayInput::Neighbours { stream, nodes } => {
+                self.with(stream, |stream, cx| {
+                    stream.neighbours.set(&nodes);
+                    cx.wake.arm(cx.now, RelayTimeout::Repair);
+                });
+            }
+            RelayInput::RepairAsked { from, id, want } => self.repair_asked(from, id, want),
+            RelayInput::Repair { stream, from, have, chunks } => {
+                self.with(stream, |stream, cx| stream.on_repair(from, have, chunks, cx));
+            }
+            RelayInput::RepairFailed { stream, from } => {
+                self.with(stream, |stream, cx| stream.on_repair_failed(from, cx));
+            }
             RelayInput::Paused { stream, paused } => {
                 self.with(stream, |stream, cx| stream.set_paused(paused, cx));
             }
@@ -212,6 +229,13 @@ impl<P: Payload> Relay<P> {
         }
     }
 
+    /// Whether nobody waits for anything of a stream that ended: this node has all up to the end,
+    /// and so have its children, as far as they said. False before the end came.
+    #[must_use]
+    pub fn is_served(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_none_or(Stream::is_served)
+    }
+
     /// The counters alone.
     #[must_use]
     pub const fn stats(&self) -> &RelayStats {
@@ -223,8 +247,8 @@ impl<P: Payload> Relay<P> {
             self.stats.refused += 1;
             return;
         }
-        let config = &self.config;
-        self.streams.entry(id).or_insert_with(|| Stream::new(id, role, config));
+        let (config, now) = (&self.config, self.now);
+        self.streams.entry(id).or_insert_with(|| Stream::new(id, role, config, now));
     }
 
     fn close(&mut self, id: StreamId) {
@@ -284,6 +308,10 @@ impl<P: Payload> Relay<P> {
                 RelayInput::UpFrame { .. }
                 | RelayInput::Path { .. }
                 | RelayInput::Spent { .. }
+                | RelayInput::Neighbours { .. }
+                | RelayInput::RepairAsked { .. }
+                | RelayInput::Repair { .. }
+                | RelayInput::RepairFailed { .. }
                 | RelayInput::Open { .. }
                 | RelayInput::Close { .. }
                 | RelayInput::Epoch { .. }
@@ -323,6 +351,10 @@ impl<P: Payload> Relay<P> {
                 }
                 RelayInput::Path { stripe, path, .. } => stream.send_path(node, stripe, path, cx),
                 RelayInput::Spent { .. }
+                | RelayInput::Neighbours { .. }
+                | RelayInput::RepairAsked { .. }
+                | RelayInput::Repair { .. }
+                | RelayInput::RepairFailed { .. }
                 | RelayInput::Chunk { .. }
                 | RelayInput::Discarded { .. }
                 | RelayInput::Frame { .. }
@@ -397,6 +429,31 @@ impl<P: Payload> Relay<P> {
             now: self.now,
         };
         stream.serve(turn.child, class, &mut cx)
+    }
+
+    /// A neighbour asks, perhaps for a stream that isn't here.
+    fn repair_asked(&mut self, from: NodeId, id: AnswerId, want: RepairWant) {
+        if self.streams.contains_key(&want.stream) {
+            self.with(want.stream, |stream, cx| stream.on_repair_asked(from, id, want, cx));
+        } else {
+            self.stats.neighbour_wants_refused += 1;
+            let answer = RepairAnswer { have: RepairHave::default(), chunks: Vec::new() };
+            self.pacer.spend(answer.wire_len(), self.now);
+            self.out.push_back(RelayOutput::RepairAnswer { to: from, id, answer });
+        }
+    }
+
+    /// Answers neighbours with what the children leave of the uplink.
+    fn answer_neighbours(&mut self) {
+        let streams: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.has_questions())
+            .map(|(id, _)| *id)
+            .collect();
+        for stream in streams {
+            self.with(stream, |stream, cx| stream.answer_questions(cx));
+        }
     }
 
     fn is_resuming(&self, turn: Turn) -> bool {

@@ -179,6 +179,11 @@ impl Candidates {
         self.list.get(node).is_some_and(|entry| entry.source)
     }
 
+    /// All of them.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.list.keys().copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }

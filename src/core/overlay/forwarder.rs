@@ -439,6 +439,11 @@ impl Forwarder {
         set
     }
 
+    /// The children of a stream.
+    pub(super) fn children_of(&self, stream: StreamId) -> impl Iterator<Item = NodeId> {
+        self.children.keys().filter(move |(of, _)| *of == stream).map(|(_, child)| *child)
+    }
+
     fn streams_of(&self, node: NodeId) -> Vec<StreamId> {
         self.children.keys().filter(|(_, child)| *child == node).map(|(of, _)| *of).collect()
     }

@@ -57,6 +57,7 @@ impl Overlay {
                 self.local.counters.forged += 1;
                 self.local.offence(from, Offence::Forged);
             }
+            Input::Misbehaved { node, kind } => self.local.offence(node, kind),
             Input::Signed { announcement } => {
                 if self.publisher.signed(&announcement) {
                     self.take_in(&announcement, Origin::Own);
@@ -180,6 +181,7 @@ impl Overlay {
             | Input::LookupDone { .. }
             | Input::Discovered { .. }
             | Input::ForgedGossip { .. }
+            | Input::Misbehaved { .. }
             | Input::Signed { .. } => self.reporter.touch(),
         }
     }

@@ -113,6 +113,14 @@ pub enum Input {
         /// Who.
         from: NodeId,
     },
+    /// A node misbehaved beside its feeds and requests, or on a feed that has ended: as a neighbour
+    /// that sends forged chunks for repair.
+    Misbehaved {
+        /// Who.
+        node: NodeId,
+        /// What it did.
+        kind: Offence,
+    },
     /// The answer to `Output::Sign`.
     Signed {
         /// The sealed announcement.

@@ -261,6 +261,11 @@ impl Subscriber {
         self.close(local, if needed { grace } else { Duration::ZERO }, EndReason::Left);
     }
 
+    /// Nodes that may carry the stream and are connected.
+    pub(super) fn candidates(&self, local: &Local) -> Vec<NodeId> {
+        self.candidates.nodes().filter(|node| local.nodes.is_linked(node)).collect()
+    }
+
     /// Whether the supernode should hear of something; asked once.
     pub(super) const fn take_news(&mut self) -> bool {
         std::mem::replace(&mut self.news, false)
@@ -398,8 +403,9 @@ impl Subscriber {
     }
 }
 
-/// After a tombstone the last chunks may take this long.
-const END_GRACE: Duration = Duration::from_secs(4);
+/// After a tombstone the last chunks may take this long: a reader that keeps everything may be
+/// seconds behind. The relay says when nobody waits for them any more.
+const END_GRACE: Duration = Duration::from_secs(12);
 /// No grace that a parent names counts for more.
 const GRACE_MS_MAX: u32 = 5_000;
 /// Connections kept ready to nodes that are no parents.

@@ -29,6 +29,8 @@ use crate::node::{
     tasks, translate,
 };
 
+/// Bytes of an END frame with what the transport adds.
+const LAST_WORDS_BYTES: usize = 5 + 48;
 /// A feed that is closed from here is gone after this, said or unsaid.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,7 @@ impl Media {
                 let (rate, k) = (cert.cert.rate, cert.cert.k);
                 let stream = feed.stream;
                 self.meters.certified(stream, &cert.cert);
+                self.keys.learn(stream, &cert);
                 self.input(RelayInput::Epoch { stream, cert, feed: Some(feed) });
                 self.report(Input::Rate { stream, rate, k });
             }
@@ -169,6 +172,8 @@ impl Media {
 
     pub(super) fn close(&mut self, feed: FeedKey, reason: EndReason) {
         let Some(known) = self.feeds.remove(&feed) else { return };
+        // The feed's last words count against the ceiling like everything else.
+        self.input(RelayInput::Spent { bytes: LAST_WORDS_BYTES });
         if known.writer.try_send(ToWriter::Close(reason)).is_err() {
             known.stop.cancel();
         } else {

@@ -41,7 +41,10 @@ impl Media {
     /// Tells the overlay of streams that ended, once their readers have all.
     pub(super) fn tell_ends(&mut self) {
         let sinks = &self.sinks;
-        let awaited = |stream| sinks.values().any(|sink| sink.stream == stream);
+        let relay = &self.relay;
+        // Children may be further behind than this node's own readers.
+        let awaited =
+            |stream| sinks.values().any(|sink| sink.stream == stream) || !relay.is_served(stream);
         for stream in self.marks.ended(self.clock.now(), awaited) {
             self.report(Input::StreamEnded { stream });
         }

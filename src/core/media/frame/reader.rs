@@ -177,6 +177,7 @@ impl FrameKind {
             0x21 => Self::Want,
             0x22 => Self::Ack,
             0x23 => Self::Release,
+            0x24 => Self::Cancel,
             _ => return None,
         })
     }
@@ -193,7 +194,9 @@ impl FrameKind {
             | Self::Gap
             | Self::Shed
             | Self::End => matches!(side, FrameSide::Down),
-            Self::Promote | Self::Want | Self::Ack | Self::Release => matches!(side, FrameSide::Up),
+            Self::Promote | Self::Want | Self::Ack | Self::Release | Self::Cancel => {
+                matches!(side, FrameSide::Up)
+            }
         }
     }
 
@@ -213,7 +216,8 @@ impl FrameKind {
             | Self::Promote
             | Self::Want
             | Self::Ack
-            | Self::Release => CONTROL_BODY_MAX,
+            | Self::Release
+            | Self::Cancel => CONTROL_BODY_MAX,
         }
     }
 }
@@ -281,7 +285,8 @@ impl DownFrame<WireChunk> {
             | FrameKind::Promote
             | FrameKind::Want
             | FrameKind::Ack
-            | FrameKind::Release => Err(FrameError::WrongKind { kind: raw.kind }),
+            | FrameKind::Release
+            | FrameKind::Cancel => Err(FrameError::WrongKind { kind: raw.kind }),
         }
     }
 }
@@ -367,6 +372,11 @@ impl UpFrame {
                 bytes: body.u64().ok_or(FrameError::Truncated)?,
                 alive: StripeSet(body.u16().ok_or(FrameError::Truncated)?),
             }),
+            FrameKind::Cancel => {
+                let stripe = read_stripe(&mut body)?;
+                let ranges = read_list(&mut body, WANT_RANGES_MAX, read_range)?;
+                Ok(Self::Cancel { stripe, ranges })
+            }
             FrameKind::Release => Ok(Self::Release {
                 stripe: read_stripe(&mut body)?,
                 reason: body.u8().ok_or(FrameError::Truncated)?,
@@ -594,6 +604,8 @@ mod tests {
                 .prop_map(|(stripe, start, missing)| UpFrame::Promote { stripe, start, missing }),
             (0..STRIPES_MAX, ranges(WANT_RANGES_MAX))
                 .prop_map(|(stripe, ranges)| UpFrame::Want { stripe, ranges }),
+            (0..STRIPES_MAX, ranges(WANT_RANGES_MAX))
+                .prop_map(|(stripe, ranges)| UpFrame::Cancel { stripe, ranges }),
             any::<(u64, u16)>()
                 .prop_map(|(bytes, set)| UpFrame::Ack { bytes, alive: StripeSet(set) }),
             (0..STRIPES_MAX, any::<u8>())

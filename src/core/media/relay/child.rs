@@ -12,8 +12,10 @@ use super::{
 use crate::{
     ids::{FeedKey, STRIPES_MAX, Stripe, StripeSet},
     media::{
+        chunk::Payload,
         frame::{DownFrame, Start},
         ranges::RangeSet,
+        ring::Ring,
         scheduler::Class,
     },
     time::Timestamp,
@@ -157,6 +159,16 @@ impl<P> Child<P> {
             .clamp(Duration::from_millis(250), Duration::from_secs(2));
         let granted = rate.bytes_in(time) * u64::from(self.live.len()) / u64::from(k.max(1));
         granted.max(WINDOW_MIN as u64)
+    }
+
+    /// Whether nothing of what it was granted is still to come.
+    pub(crate) fn has_all<P2: Payload>(&self, ring: &Ring<P2>) -> bool {
+        let flowing = (0..STRIPES_MAX).zip(&self.cursors);
+        let mut flowing = flowing.filter_map(|(stripe, cursor)| Some((stripe, (*cursor)?)));
+        self.unacked() == 0
+            && self.wants.is_empty()
+            && self.asks.is_empty()
+            && flowing.all(|(stripe, at)| ring.stripe_end(stripe).is_none_or(|end| at.next >= end))
     }
 
     /// The stripe flows no more; what it wanted of it is forgotten too.

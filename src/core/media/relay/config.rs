@@ -39,6 +39,10 @@ pub struct RelayConfig {
     pub gap_patience: Duration,
     /// Time between two rounds of asking for a gap (guess).
     pub gap_retry: Duration,
+    /// A stripe that stands still for so long is asked of neighbours (design: R3, 500 ms).
+    pub starve_after: Duration,
+    /// A neighbour's answer is worth nothing after this (guess: an eighth of the ring).
+    pub repair_deadline: Duration,
     /// A gap that every feed denied is given up after this: no ring in the network is longer
     /// (design: the ring's window).
     pub gap_denied_max: Duration,
@@ -62,6 +66,8 @@ impl Default for RelayConfig {
             stall_after: Duration::from_secs(5),
             gap_patience: Duration::from_millis(300),
             gap_retry: Duration::from_millis(500),
+            starve_after: Duration::from_millis(500),
+            repair_deadline: Duration::from_secs(1),
             gap_denied_max: Duration::from_secs(8),
             gap_give_up: Duration::from_secs(20),
         }
@@ -101,6 +107,15 @@ pub const PROMOTE_ASKED_INTERVAL: Duration = Duration::from_millis(500);
 pub const WINDOW_MIN: usize = 64 * 1_024;
 /// Bytes that arrived since the last ACK which cause one at once: half of [`WINDOW_MIN`].
 pub const ACK_BYTES: u64 = 32 * 1_024;
+/// Most neighbours of one stream that are asked for repair (design: 6 to 8).
+pub const NEIGHBOURS_MAX: usize = 8;
+/// Most chunks that one neighbour is asked for at a time: what it sends in one answer at the usual
+/// sizes.
+pub const ASK_CHUNKS_MAX: u64 = 8;
+/// Most questions of neighbours that wait in one stream.
+pub const QUESTIONS_MAX: usize = 64;
+/// Most bytes of chunks in one answer, beside one chunk: it leaves in one go.
+pub const ANSWER_BYTES: usize = 32 * 1_024;
 /// Most bytes of chunks in one batch for a child.
 pub const BATCH_BYTES_MAX: usize = 64 * 1_024;
 /// Bytes that a child gets in its turn while the uplink is paced: one full chunk.

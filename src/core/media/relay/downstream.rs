@@ -20,6 +20,7 @@ use crate::{
         frame::{DownFrame, KeepEntry, Start, UpFrame},
         ring::StripePoint,
         scheduler::{Class, Turn},
+        stripe::Incoming,
     },
     time::Timestamp,
 };
@@ -86,6 +87,14 @@ impl<P: Payload> Stream<P> {
                 self.on_promote(node, stripe, start, missing, cx);
             }
             UpFrame::Want { stripe, ranges } => self.on_want(node, stripe, &ranges, cx),
+            UpFrame::Cancel { stripe, ranges } => {
+                if let Some(wants) = child.wants.get_mut(&stripe) {
+                    ranges.iter().for_each(|(from, to)| wants.remove_run(*from, *to));
+                    if wants.is_empty() {
+                        child.wants.remove(&stripe);
+                    }
+                }
+            }
             UpFrame::Ack { bytes, alive } => self.on_ack(node, bytes, alive, cx),
             UpFrame::Release { stripe, reason: _ } => {
                 child.stop(stripe);
@@ -176,6 +185,18 @@ impl<P: Payload> Stream<P> {
         for node in nodes {
             self.queue(node, Class::Repair, cx);
         }
+    }
+
+    /// Whether nobody waits for anything of this stream, which ended.
+    pub(crate) fn is_served(&self) -> bool {
+        let Some(end) = self.flow.end_seq else { return false };
+        let k = usize::from(self.flow.k());
+        let used = self.flow.stripes.iter().take(k);
+        let complete = used.clone().all(|stripe| stripe.gaps().is_empty())
+            && used.map(Incoming::passed).max() > Some(end);
+        let mut children = self.children.values().filter(|child| child.up_at.is_some());
+        children.clone().next().is_none()
+            || (complete && children.all(|child| child.has_all(&self.flow.ring)))
     }
 
     /// KEEPs, and the judgement of slow children.

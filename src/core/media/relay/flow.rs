@@ -36,6 +36,8 @@ pub(crate) struct Flow<P> {
     pub(crate) stripes: Vec<Incoming>,
     pub(crate) anchor: Anchor,
     pub(crate) paused: bool,
+    /// The last chunk, once it came.
+    pub(crate) end_seq: Option<u64>,
 }
 
 /// What became of a chunk, for the one who brought it.
@@ -58,6 +60,7 @@ impl<P: Payload> Flow<P> {
             stripes: (0..STRIPES_MAX).map(Incoming::new).collect(),
             anchor: Anchor::default(),
             paused: false,
+            end_seq: None,
         }
     }
 
@@ -69,6 +72,7 @@ impl<P: Payload> Flow<P> {
         self.inits.clear();
         self.anchor = Anchor::default();
         self.paused = false;
+        self.end_seq = None;
         for stripe in &mut self.stripes {
             stripe.restart();
             if self.role == StreamRole::Source {
@@ -93,6 +97,9 @@ impl<P: Payload> Flow<P> {
                 return Arrival::Duplicate;
             }
             Insert::Contradiction => return Arrival::Offence(FeedOffence::Contradiction),
+        }
+        if header.flags.contains(ChunkFlags::END) {
+            self.end_seq = Some(header.seq);
         }
         if header.flags.contains(ChunkFlags::DISCONTINUITY) {
             self.anchor.restart_at(header.seq);

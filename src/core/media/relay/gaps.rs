@@ -66,9 +66,12 @@ impl<P: Payload> Stream<P> {
         let (config, now) = (cx.config, cx.now);
         let up = || self.parents.values().filter(|parent| parent.up_at.is_some());
         let known = up().next().is_some();
+        let neighbours = &self.neighbours;
         let given_up = self.flow.stripes[usize::from(stripe)].give_up(&self.flow.ring, |gap| {
             let waited = now.since(gap.since);
-            let denied = known && up().all(|parent| parent.denies(stripe, gap.from, gap.to));
+            let denied = known
+                && up().all(|parent| parent.denies(stripe, gap.from, gap.to))
+                && !neighbours.spans(stripe, gap.from, gap.to, now);
             waited >= config.gap_give_up || (denied && waited >= config.gap_denied_max)
         });
         if given_up > 0 {

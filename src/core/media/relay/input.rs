@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{FeedKey, StreamId, Stripe, StripeSet},
+    ids::{FeedKey, NodeId, StreamId, Stripe, StripeSet},
     media::{
         cert::SignedCert,
         frame::{DownFrame, KeepEntry, UpFrame},
         init::SignedInit,
+        repair::{RepairHave, RepairWant},
     },
     units::Bitrate,
 };
@@ -205,6 +206,43 @@ pub enum RelayInput<P> {
         /// The ceiling.
         ceiling: Option<Bitrate>,
     },
+    /// The nodes that carry a stream beside the parents and can be asked now, best first. Replaces
+    /// those told before; at most [`NEIGHBOURS_MAX`](super::NEIGHBOURS_MAX) count.
+    Neighbours {
+        /// Which stream.
+        stream: StreamId,
+        /// Connected nodes.
+        nodes: Vec<NodeId>,
+    },
+    /// A neighbour asks. Answered by one
+    /// [`RelayOutput::RepairAnswer`](super::RelayOutput::RepairAnswer), at the latest when what it
+    /// asks for is worth nothing any more.
+    RepairAsked {
+        /// Who.
+        from: NodeId,
+        /// Names the question; made up by the driver.
+        id: AnswerId,
+        /// What.
+        want: RepairWant,
+    },
+    /// A neighbour's answer, whose chunks were verified.
+    Repair {
+        /// Which stream.
+        stream: StreamId,
+        /// Who.
+        from: NodeId,
+        /// What its ring spans.
+        have: RepairHave,
+        /// Chunks, of which some may be here already.
+        chunks: Vec<P>,
+    },
+    /// A neighbour did not answer, or not as it should.
+    RepairFailed {
+        /// Which stream.
+        stream: StreamId,
+        /// Who.
+        from: NodeId,
+    },
     /// The local source paused or resumed.
     Paused {
         /// Which stream.
@@ -282,6 +320,10 @@ pub enum StreamRole {
     /// The chunks come from parents.
     Member,
 }
+
+/// Names a neighbour's question.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct AnswerId(pub u64);
 
 /// A local reader of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

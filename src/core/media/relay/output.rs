@@ -6,13 +6,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::input::SinkId;
+use super::input::{AnswerId, SinkId};
 use crate::{
-    ids::{FeedKey, Stripe, StripeSet},
+    ids::{FeedKey, NodeId, Stripe, StripeSet},
     media::{
         chunk::Payload,
         frame::{DownFrame, EndReason, UpFrame},
         init::SignedInit,
+        repair::{RepairAnswer, RepairWant},
     },
     time::Timestamp,
 };
@@ -72,6 +73,23 @@ pub enum RelayOutput<P> {
         feed: FeedKey,
         /// Which stripes.
         stripes: StripeSet,
+    },
+    /// Ask a neighbour. Answered by one [`RelayInput::Repair`](super::RelayInput::Repair) or
+    /// [`RelayInput::RepairFailed`](super::RelayInput::RepairFailed).
+    RepairWant {
+        /// Whom.
+        to: NodeId,
+        /// What.
+        want: RepairWant,
+    },
+    /// Answer a neighbour.
+    RepairAnswer {
+        /// Whom.
+        to: NodeId,
+        /// Which question.
+        id: AnswerId,
+        /// The answer.
+        answer: RepairAnswer<P>,
     },
     /// For the overlay: a child gave a stripe back; it gets nothing more of it.
     Released {
@@ -197,6 +215,8 @@ pub enum RelayTimeout {
     Progress,
     /// A slow child is judged.
     Backlog,
+    /// A neighbour may be asked, or answered.
+    Repair,
 }
 
 /// The queue that outputs wait in.

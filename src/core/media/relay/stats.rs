@@ -42,6 +42,22 @@ pub struct RelayStats {
     pub repair_bytes_out: u64,
     /// Bytes of all other frames to children and parents.
     pub control_bytes_out: u64,
+    /// Questions to neighbours.
+    pub neighbour_wants_out: u64,
+    /// New chunks from neighbours.
+    pub neighbour_chunks_in: u64,
+    /// Chunks from neighbours that were here already.
+    pub neighbour_duplicates: u64,
+    /// Bytes of all chunks from neighbours.
+    pub neighbour_bytes_in: u64,
+    /// Questions of neighbours that were let in.
+    pub neighbour_wants_in: u64,
+    /// Questions of neighbours that got nothing for want of room or time.
+    pub neighbour_wants_refused: u64,
+    /// Chunks sent to neighbours.
+    pub neighbour_chunks_out: u64,
+    /// Bytes of them.
+    pub neighbour_bytes_out: u64,
     /// PROMOTEs sent.
     pub promotes_out: u64,
     /// WANTs sent.

@@ -6,10 +6,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    answer::Questions,
     child::Child,
     config::{RelayConfig, SINKS_MAX},
     flow::{Arrival, Flow},
     input::{Policy, SinkId, StreamRole},
+    neighbours::Neighbours,
     output::{Outbox, RelayTimeout},
     parent::Parent,
     stats::{ChildSnapshot, ParentSnapshot, RelayStats, SinkSnapshot, StreamSnapshot},
@@ -76,11 +78,18 @@ pub(crate) struct Stream<P> {
     pub(crate) sinks: BTreeMap<SinkId, Sink>,
     /// Turns the order in which feeds are asked for a gap.
     pub(crate) ask_turn: usize,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) questions: Questions,
     window: Duration,
 }
 
 impl<P: Payload> Stream<P> {
-    pub(crate) fn new(id: StreamId, role: StreamRole, config: &RelayConfig) -> Self {
+    pub(crate) fn new(
+        id: StreamId,
+        role: StreamRole,
+        config: &RelayConfig,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             flow: Flow::new(role),
@@ -88,6 +97,8 @@ impl<P: Payload> Stream<P> {
             children: BTreeMap::new(),
             sinks: BTreeMap::new(),
             ask_turn: 0,
+            neighbours: Neighbours::default(),
+            questions: Questions::new(now),
             window: config.ring_window,
         }
     }
@@ -211,6 +222,8 @@ impl<P: Payload> Stream<P> {
     /// Everything that is due by time alone; arms what comes next.
     pub(crate) fn tick(&mut self, cx: &mut Ctx<'_, P>) {
         self.tick_gaps(cx);
+        self.ask_neighbours(cx);
+        self.expire_questions(cx);
         let now = cx.now;
         self.pump_sinks(|sink| sink.wake_at() <= now, cx);
         for sink in self.sinks.values() {
@@ -267,6 +280,8 @@ impl<P: Payload> Stream<P> {
             }
         }
         self.flow.restart(cert.clone(), now);
+        self.neighbours.restart();
+        self.questions.set_rate(cert.cert.rate, now);
         for parent in self.parents.values_mut() {
             parent.restart();
         }

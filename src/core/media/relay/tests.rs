@@ -7,5 +7,6 @@ mod failover;
 mod harness;
 mod playback;
 mod random;
+mod repair;
 mod rules;
 mod sending;

@@ -138,13 +138,17 @@ impl<P: Payload> Stream<P> {
         match arrival {
             Arrival::New(taken) => {
                 cx.stats.chunks_in += 1;
+                self.neighbours.brought(header.stripe);
                 if taken.new_gap {
                     parent.report_now();
                 }
             }
             Arrival::Duplicate => {
                 cx.stats.duplicates += 1;
-                parent.duplicates = parent.duplicates.saturating_add(1);
+                // It could not know that a neighbour was faster.
+                if !self.neighbours.was_repaired(header.stripe, header.stripe_seq) {
+                    parent.duplicates = parent.duplicates.saturating_add(1);
+                }
             }
             Arrival::OtherEpoch => {
                 cx.stats.other_epoch += 1;

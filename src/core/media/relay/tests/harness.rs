@@ -22,9 +22,10 @@ use crate::{
         frame::{DownFrame, UpFrame},
         init::{InitSegment, SignedInit},
         relay::{
-            Delivery, DownFrameMeta, FeedProgress, Policy, Relay, RelayConfig, RelayInput,
-            RelayOutput, RelayStats, SinkId, StreamRole,
+            AnswerId, Delivery, DownFrameMeta, FeedProgress, Policy, Relay, RelayConfig,
+            RelayInput, RelayOutput, RelayStats, SinkId, StreamRole,
         },
+        repair::{RepairAnswer, RepairWant},
     },
     time::Timestamp,
     units::Bitrate,
@@ -200,6 +201,8 @@ impl Camera {
 enum Wire {
     Down(Vec<DownFrame<Sim>>),
     Up(UpFrame),
+    Want(RepairWant),
+    Answer(RepairAnswer<Sim>),
 }
 
 #[derive(Clone, Debug)]
@@ -320,6 +323,18 @@ impl Net {
         let rtt = Some(delay * 2);
         self.input(parent, RelayInput::FeedUp { feed: to_child(child), rtt });
         self.input(child, RelayInput::FeedUp { feed: from_parent(parent), rtt });
+    }
+
+    /// Connects a node with others that are no parents of it.
+    pub(super) fn neighbours(&mut self, who: NodeId, others: &[NodeId], delay: Duration) {
+        for &other in others {
+            self.life += 1;
+            let way = Way { delay, rate: None, free_at: self.now, life: self.life };
+            self.ways.entry((who, other)).or_insert(way);
+            self.ways.entry((other, who)).or_insert(way);
+        }
+        let (stream, nodes) = (stream_id(), others.to_vec());
+        self.input(who, RelayInput::Neighbours { stream, nodes });
     }
 
     /// From now on what `parent` sends to `child` takes its time.
@@ -533,6 +548,13 @@ impl Net {
             return;
         }
         match wire {
+            Wire::Want(want) => {
+                self.input(to, RelayInput::RepairAsked { from, id: AnswerId(0), want });
+            }
+            Wire::Answer(RepairAnswer { have, chunks }) => {
+                let stream = stream_id();
+                self.input(to, RelayInput::Repair { stream, from, have, chunks });
+            }
             Wire::Up(frame) => {
                 self.input(to, RelayInput::UpFrame { feed: to_child(from), frame });
             }
@@ -609,6 +631,14 @@ impl Net {
                 RelayOutput::Up { feed, frame } => {
                     let bytes = frame.wire_len();
                     self.transmit(who, feed.peer, bytes, Wire::Up(frame));
+                }
+                RelayOutput::RepairWant { to, want } => {
+                    self.transmit(who, to, want.wire_len(), Wire::Want(want));
+                }
+                RelayOutput::RepairAnswer { to, answer, .. } => {
+                    let bytes = answer.wire_len();
+                    self.sent.entry(who).or_default().push((self.now, to, bytes));
+                    self.transmit(who, to, bytes, Wire::Answer(answer));
                 }
                 RelayOutput::Deliver { sink, item } => {
                     let items = self.delivered.entry((who, sink.0)).or_default();

@@ -123,6 +123,9 @@ impl Driver {
                 }
                 if self.feeds.down(&feed, generation) {
                     self.input(Input::FeedDown { feed, reason });
+                } else if let FeedDownReason::Offence(kind) = reason {
+                    // Its peer opened the feed again meanwhile, or it was being closed.
+                    self.input(Input::Misbehaved { node: feed.peer, kind });
                 }
             }
             News::Repair(news) => self.on_repair_news(news),

@@ -14,6 +14,7 @@ mod feeds;
 mod leaving;
 mod parents;
 mod raw;
+mod repair;
 mod wire;
 
 use std::{
@@ -25,6 +26,10 @@ use std::{
 use astral_core::{
     announcement::Signature,
     ids::NodeId,
+    media::{
+        chunk::WireChunk,
+        repair::{RepairAnswer, RepairWant},
+    },
     overlay::{
         Addr, Contact, DirRequest, DirResponse, Register, Role, StreamStatus, TicketRequest,
         TicketResponse,
@@ -52,13 +57,16 @@ use super::{
         behaviour::Event as FeedEvent,
         handler::{InboundStream, OpenId},
     },
-    identity, swarm,
+    identity,
+    repair::Read,
+    swarm,
     testing::{PATIENCE, TestNode},
 };
 
 type Order = Box<dyn FnOnce(&mut Peer) + Send>;
 type OnTicket = Box<dyn FnMut(NodeId, &TicketRequest) -> Option<TicketResponse> + Send>;
 type OnDir = Box<dyn FnMut(NodeId, &DirRequest) -> Option<DirResponse> + Send>;
+type OnRepair = Box<dyn FnMut(RepairWant) -> Option<RepairAnswer<WireChunk>> + Send>;
 type Waiting<A> = HashMap<OutboundRequestId, oneshot::Sender<Result<A, String>>>;
 
 /// The peer's own task.
@@ -66,7 +74,9 @@ struct Peer {
     swarm: Swarm<Behaviour>,
     tickets: Waiting<TicketResponse>,
     dirs: Waiting<DirResponse>,
+    repairs: Waiting<Read<RepairAnswer<WireChunk>>>,
     opens: BTreeMap<OpenId, oneshot::Sender<Result<Stream, String>>>,
+    on_repair: OnRepair,
     on_ticket: OnTicket,
     on_dir: OnDir,
     /// Requests that are never answered.
@@ -137,6 +147,18 @@ impl Peer {
                     }
                     other => finish(&mut self.dirs, other),
                 }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Repair(Exchange::Message {
+                message: Message::Request { request, channel, .. },
+                ..
+            })) => {
+                if let Some(answer) = request.ok().and_then(&mut self.on_repair) {
+                    let repair = &mut self.swarm.behaviour_mut().repair;
+                    drop(repair.send_response(channel, Ok(answer)));
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Repair(event)) => {
+                finish(&mut self.repairs, event);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Feed(event)) => match event {
                 FeedEvent::Inbound { peer, stream } => {
@@ -213,7 +235,9 @@ impl Hostile {
             swarm,
             tickets: HashMap::new(),
             dirs: HashMap::new(),
+            repairs: HashMap::new(),
             opens: BTreeMap::new(),
+            on_repair: Box::new(|_| None),
             on_ticket: Box::new(|_, _| None),
             on_dir: Box::new(|_, _| None),
             kept: (Vec::new(), Vec::new()),
@@ -270,6 +294,28 @@ impl Hostile {
             peer.dirs.insert(id, reply);
         });
         timeout(PATIENCE, answer).await.unwrap().unwrap()
+    }
+
+    async fn repair(
+        &self,
+        to: &TestNode,
+        want: Read<RepairWant>,
+    ) -> Result<Read<RepairAnswer<WireChunk>>, String> {
+        let (reply, answer) = oneshot::channel();
+        let to = peer_of(to);
+        self.order(move |peer| {
+            let id = peer.swarm.behaviour_mut().repair.send_request(&to, want);
+            peer.repairs.insert(id, reply);
+        });
+        timeout(PATIENCE, answer).await.unwrap().unwrap()
+    }
+
+    /// Answers questions of repair from now on.
+    fn on_repair(
+        &self,
+        answer: impl FnMut(RepairWant) -> Option<RepairAnswer<WireChunk>> + Send + 'static,
+    ) {
+        self.order(move |peer| peer.on_repair = Box::new(answer));
     }
 
     /// A raw stream of the feed protocol, nothing said yet.

@@ -355,6 +355,7 @@ impl Media {
                 RelayOutput::ChildAlive { feed, stripes } => {
                     self.report(Input::ChildAlive { feed, stripes });
                 }
+                RelayOutput::Uplink { rate } => self.report(Input::UplinkEstimate(rate)),
                 RelayOutput::RepairWant { to, want } => {
                     self.send(News::Repair(RepairNews::Ask { to, want }));
                 }

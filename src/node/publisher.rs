@@ -48,8 +48,10 @@ const MEASURE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 const RATE_MIN: Bitrate = Bitrate::from_kbps(64);
 /// A certificate outlives any one broadcast; a longer one needs a restart of the source.
 const CERT_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3_600);
-/// The last chunks of a stream have this long to reach the children before its feeds close.
+/// Children that take nothing for so long are not waited for when a stream ends ...
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
+/// ... and those that do, no longer than this: a reader that keeps everything may be seconds behind.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether they did.
 const LAST_WORDS_STEP: Duration = Duration::from_millis(50);
 
@@ -249,7 +251,7 @@ impl Publisher {
     }
 
     /// Ends the stream: the end is said in the stream and in the directory. Takes at most two
-    /// seconds.
+    /// seconds where no child takes anything any more, ten where one is still catching up.
     pub async fn end(mut self) {
         if let Err(error) = self.finish().await {
             tracing::debug!(%error, "the stream ended without the last words");
@@ -274,20 +276,27 @@ impl Publisher {
         Ok(())
     }
 
-    /// Until every child has all, or [`LAST_WORDS`] are over.
+    /// Until every child has all, takes nothing more, or [`LAST_WORDS_MAX`] is over.
     async fn wait_for_children(&self) -> Result<(), NodeGone> {
-        let deadline = Instant::now() + LAST_WORDS;
-        while Instant::now() < deadline {
+        let begun = Instant::now();
+        let (mut moved_at, mut acked) = (begun, 0);
+        while moved_at.elapsed() < LAST_WORDS && begun.elapsed() < LAST_WORDS_MAX {
             sleep(LAST_WORDS_STEP).await;
             let (reply, report) = oneshot::channel();
             self.shared.media(MediaCommand::Report { reply }).await?;
             let report = report.await.map_err(|_| NodeGone)?;
             let ours = report.relay.streams.iter().find(|ours| ours.stream == self.stream);
-            let all_taken = ours.is_none_or(|ours| {
-                ours.children.iter().all(|child| child.acked_bytes >= child.sent_bytes)
-            });
+            let Some(ours) = ours else { break };
+            let all_taken = ours
+                .children
+                .iter()
+                .all(|child| child.acked_bytes >= child.sent_bytes && child.wanted == 0);
             if all_taken {
                 break;
+            }
+            let now_acked = ours.children.iter().map(|child| child.acked_bytes).sum();
+            if now_acked > acked {
+                (moved_at, acked) = (Instant::now(), now_acked);
             }
         }
         Ok(())

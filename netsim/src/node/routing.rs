@@ -198,6 +198,8 @@ impl SimNode {
             RelayOutput::ChildAlive { feed, stripes } => {
                 self.tell(Input::ChildAlive { feed, stripes }, cx);
             }
+            // The scenario says what a node's uplink is.
+            RelayOutput::Uplink { .. } => {}
             RelayOutput::RepairWant { to, want } => self.ask_neighbour(to, want, cx),
             RelayOutput::RepairAnswer { to, id, answer } => {
                 self.answer_neighbour(to, id, answer, cx);

@@ -62,6 +62,7 @@ mod pull;
 mod serve;
 mod stats;
 mod stream;
+mod uplink;
 mod upstream;
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ use self::{
     child::Child,
     serve::Served,
     stream::{Ctx, Stream, Wake},
+    uplink::{Children, UplinkMeter},
 };
 pub use self::{
     config::{
@@ -84,8 +86,8 @@ pub use self::{
     input::{AnswerId, DownFrameMeta, FeedOffence, Policy, RelayInput, SinkId, StreamRole},
     output::{Delivery, FeedProgress, RelayOutput, RelayTimeout, SkipCause, StripeProgress},
     stats::{
-        ChildSnapshot, ParentSnapshot, RelaySnapshot, RelayStats, SinkSnapshot, SkipCounts,
-        StreamSnapshot,
+        ChildSnapshot, MissCause, MissCounts, ParentSnapshot, RelaySnapshot, RelayStats,
+        SinkSnapshot, SkipCounts, StreamSnapshot,
     },
 };
 use super::{
@@ -94,7 +96,7 @@ use super::{
     scheduler::{Class, Pacer, Turn, Turns},
 };
 use crate::{
-    ids::{Direction, FeedKey, NodeId, StreamId},
+    ids::{Direction, FeedKey, NodeId, StreamId, StripeSet},
     time::Timestamp,
 };
 
@@ -110,6 +112,7 @@ pub struct Relay<P> {
     out: Outbox<P>,
     wake: Wake,
     stats: RelayStats,
+    uplink: UplinkMeter,
 }
 
 impl<P: Payload> Relay<P> {
@@ -126,6 +129,7 @@ impl<P: Payload> Relay<P> {
             out: Outbox::new(),
             wake: Wake::NEVER,
             stats: RelayStats::default(),
+            uplink: UplinkMeter::new(now),
         }
     }
 
@@ -188,7 +192,11 @@ impl<P: Payload> Relay<P> {
             | RelayInput::Path { feed, .. }
             | RelayInput::Drained { feed, .. } => match feed.direction {
                 Direction::FromParent => self.with_parent(feed, input),
-                Direction::ToChild => self.with_child(feed, input),
+                Direction::ToChild => {
+                    let before = self.stats.acked_bytes_out;
+                    self.with_child(feed, input);
+                    self.measure_uplink(self.stats.acked_bytes_out - before);
+                }
             },
         }
     }
@@ -219,12 +227,31 @@ impl<P: Payload> Relay<P> {
         self.wake.due()
     }
 
+    /// Children acknowledged bytes: what the uplink carries. A told ceiling needs no measurement.
+    fn measure_uplink(&mut self, acked: u64) {
+        if acked == 0 || self.pacer.ceiling().is_some() || !self.uplink.acked(acked, self.now) {
+            return;
+        }
+        let mut children = Children::default();
+        for child in self.streams.values_mut().flat_map(|stream| stream.children.values_mut()) {
+            let held_up = std::mem::take(&mut child.held_up);
+            if child.flowing() != StripeSet::EMPTY {
+                children.flowing += 1;
+                children.held_up += usize::from(held_up);
+            }
+        }
+        if let Some(rate) = self.uplink.judge(children, self.config.uplink_assumed, self.now) {
+            self.out.push_back(RelayOutput::Uplink { rate });
+        }
+    }
+
     /// Everything that there is to see.
     #[must_use]
     pub fn snapshot(&self) -> RelaySnapshot {
         RelaySnapshot {
             stats: self.stats,
             ceiling: self.pacer.ceiling(),
+            uplink: self.uplink.estimate(),
             streams: self.streams.values().map(|stream| stream.snapshot(self.now)).collect(),
         }
     }

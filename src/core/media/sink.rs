@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::{
     chunk::{ChunkFlags, Payload},
     frame::EndReason,
-    relay::{Delivery, Outbox, Policy, RelayOutput, RelayStats, SinkId, SkipCause, SkipCounts},
+    relay::{
+        Delivery, MissCause, Outbox, Policy, RelayOutput, RelayStats, SinkId, SkipCause, SkipCounts,
+    },
     view::View,
 };
 use crate::time::Timestamp;
@@ -63,6 +65,8 @@ pub(crate) struct Sink {
     wake_at: Timestamp,
     delivered: u64,
     skips: SkipCounts,
+    /// Why the chunk that is overdue is not here.
+    blame: Option<MissCause>,
 }
 
 /// A keyframe that a late reader may jump to.
@@ -105,6 +109,7 @@ impl Sink {
             wake_at: Timestamp::NEVER,
             delivered: 0,
             skips: SkipCounts::default(),
+            blame: None,
         }
     }
 
@@ -315,6 +320,7 @@ impl Sink {
         self.init = Some(version);
         self.contiguous = true;
         self.slow = false;
+        self.blame = None;
         self.released = end;
         true
     }
@@ -366,8 +372,13 @@ impl Sink {
                 (self.better_keyframe(cursor, lag, view, now), SkipCause::Deadline)
             }
         };
+        // What kept it when it was due; by the time a keyframe is whole, that may be over.
+        let blame = *self.blame.get_or_insert_with(|| view.blame(seq));
         match next {
             Better::At(next) => {
+                if self.has_begun() && cause != SkipCause::SlowReader {
+                    outlet.stats.missed.count(blame, next - cursor);
+                }
                 self.skip(cursor, next, cause, outlet);
                 true
             }
@@ -406,6 +417,7 @@ impl Sink {
         self.cursor = Some(next);
         self.released = next;
         self.checked = next;
+        self.blame = None;
     }
 
     /// Whether anything of this epoch was delivered.

@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     chunk::{ChunkFlags, Payload},
     init::SignedInit,
-    relay::Anchor,
+    relay::{Anchor, MissCause},
     ring::Ring,
+    stripe::Incoming,
 };
 use crate::time::Timestamp;
 
@@ -21,6 +22,8 @@ pub(crate) struct View<'a, P> {
     pub(crate) base: Option<u64>,
     /// Every chunk below is held, or will never come.
     pub(crate) settled: u64,
+    /// The stripes of the stream.
+    pub(crate) stripes: &'a [Incoming],
     pub(crate) anchor: &'a Anchor,
     pub(crate) paused: bool,
     /// A missing chunk that nobody gives up is skipped after this.
@@ -32,6 +35,23 @@ impl<P: Payload> View<'_, P> {
     pub(crate) fn due(&self, seq: u64, lag: Duration) -> Timestamp {
         let time_ms = self.ring.get(seq).map(|held| held.chunk.header().time_ms);
         time_ms.map_or(Timestamp::NEVER, |time_ms| self.anchor.due(time_ms, lag))
+    }
+
+    /// Why a chunk is not here. Its stripe is one of those that have not passed it; the worst off of
+    /// them is to blame.
+    pub(crate) fn blame(&self, seq: u64) -> MissCause {
+        let mut waiting = self.stripes.iter().filter(|stripe| stripe.passed() <= seq).peekable();
+        if waiting.peek().is_none() {
+            return MissCause::Gone;
+        }
+        let waiting: Vec<&Incoming> = waiting.collect();
+        if waiting.iter().any(|stripe| stripe.parent.is_none()) {
+            MissCause::Orphan
+        } else if waiting.iter().any(|stripe| !stripe.gaps().is_empty()) {
+            MissCause::LateRepair
+        } else {
+            MissCause::Upstream
+        }
     }
 
     /// Whether the init segment that a held chunk names is here.

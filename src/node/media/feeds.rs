@@ -39,6 +39,10 @@ impl Media {
     pub(super) fn event(&mut self, event: FeedEvent) {
         let FeedEvent { feed, generation, what } = event;
         if self.feeds.get(&feed).is_none_or(|known| known.generation != generation) {
+            // Nobody reads on, but what its peer did is not forgiven by opening the feed again.
+            if let FeedNews::Closed { fault: Some(fault) } = what {
+                self.report(Input::Misbehaved { node: feed.peer, kind: offence(fault) });
+            }
             return;
         }
         match what {

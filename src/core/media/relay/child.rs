@@ -51,6 +51,8 @@ pub(crate) struct Child<P> {
     pub(crate) drained_chunk_bytes: u64,
     /// The highest ACK, which may run ahead of what the driver said.
     pub(crate) claimed_bytes: u64,
+    /// Its window kept chunks back since that was last looked at.
+    pub(crate) held_up: bool,
     /// When the unacknowledged bytes last became fewer, or first some.
     pub(crate) drained_at: Timestamp,
     /// When it was last told of as stalled; it is told of once.
@@ -101,6 +103,7 @@ impl<P> Child<P> {
             drained_bytes: 0,
             drained_chunk_bytes: 0,
             claimed_bytes: 0,
+            held_up: false,
             drained_at: now,
             stalled_at: None,
             shed_at: None,
@@ -133,22 +136,24 @@ impl<P> Child<P> {
         self.handed_bytes.saturating_sub(self.drained_bytes)
     }
 
-    /// Takes an ACK, or the driver's word, into account; whether fewer bytes are unacknowledged now.
+    /// Takes an ACK, or the driver's word, into account; by how much fewer bytes are
+    /// unacknowledged now.
     ///
     /// A child cannot have read what still waits in the driver: one that says so would let any amount
     /// pile up there. What it claims counts once it was handed on.
-    pub(crate) fn settle_acks(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn settle_acks(&mut self, now: Timestamp) -> u64 {
         let read = match self.drained_bytes {
             0 => self.claimed_bytes,
             _ => self.claimed_bytes.min(self.drained_chunk_bytes),
         };
-        if read <= self.acked_bytes {
-            return false;
+        let acked = read.saturating_sub(self.acked_bytes);
+        if acked == 0 {
+            return 0;
         }
         self.acked_bytes = read;
         self.drained_at = now;
         self.stalled_at = None;
-        true
+        acked
     }
 
     /// Bytes that may be unacknowledged: 250 ms of what it is granted, more on a long path, whose

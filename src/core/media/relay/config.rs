@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::Bitrate;
+
 /// Timings of the relay. Sources: "design" = agreed and swept in simulation, "guess" = plausible,
 /// to be swept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub struct RelayConfig {
     pub gap_patience: Duration,
     /// Time between two rounds of asking for a gap (guess).
     pub gap_retry: Duration,
+    /// The uplink before it was measured: the overlay's own assumption.
+    pub uplink_assumed: Bitrate,
     /// A stripe that stands still for so long is asked of neighbours (design: R3, 500 ms).
     pub starve_after: Duration,
     /// A neighbour's answer is worth nothing after this (guess: an eighth of the ring).
@@ -66,6 +70,7 @@ impl Default for RelayConfig {
             stall_after: Duration::from_secs(5),
             gap_patience: Duration::from_millis(300),
             gap_retry: Duration::from_millis(500),
+            uplink_assumed: Bitrate::from_mbps(10),
             starve_after: Duration::from_millis(500),
             repair_deadline: Duration::from_secs(1),
             gap_denied_max: Duration::from_secs(8),

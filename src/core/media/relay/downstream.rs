@@ -275,7 +275,7 @@ impl<P: Payload> Stream<P> {
             return;
         }
         child.claimed_bytes = child.claimed_bytes.max(bytes);
-        child.settle_acks(cx.now);
+        cx.stats.acked_bytes_out += child.settle_acks(cx.now);
         if child.alive_at.is_none_or(|at| cx.now.since(at) >= Duration::from_secs(1)) {
             child.alive_at = Some(cx.now);
             cx.out.push_back(RelayOutput::ChildAlive { feed: child.feed, stripes: alive });
@@ -294,7 +294,9 @@ impl<P: Payload> Stream<P> {
         let Some(child) = self.children.get_mut(&node) else { return };
         child.drained_bytes += bytes;
         child.drained_chunk_bytes += chunk_bytes;
-        if child.settle_acks(cx.now) {
+        let acked = child.settle_acks(cx.now);
+        cx.stats.acked_bytes_out += acked;
+        if acked > 0 {
             self.go_on(node, cx);
         }
     }

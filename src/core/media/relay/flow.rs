@@ -200,12 +200,13 @@ impl<P: Payload> Flow<P> {
 
     /// What a sink reads from.
     pub(crate) fn view(&self, config: &RelayConfig) -> View<'_, P> {
-        let used = self.stripes.iter().take(usize::from(self.k()));
+        let stripes = self.stripes.get(..usize::from(self.k())).unwrap_or_default();
         View {
             ring: &self.ring,
             inits: &self.inits,
             base: self.base(),
-            settled: used.map(Incoming::passed).min().unwrap_or(0),
+            settled: stripes.iter().map(Incoming::passed).min().unwrap_or(0),
+            stripes,
             anchor: &self.anchor,
             paused: self.paused,
             give_up: config.gap_give_up,

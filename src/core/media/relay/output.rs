@@ -16,6 +16,7 @@ use crate::{
         repair::{RepairAnswer, RepairWant},
     },
     time::Timestamp,
+    units::Bitrate,
 };
 
 /// One thing for the driver to do.
@@ -73,6 +74,11 @@ pub enum RelayOutput<P> {
         feed: FeedKey,
         /// Which stripes.
         stripes: StripeSet,
+    },
+    /// For the overlay: a new estimate of the uplink, while no ceiling is told.
+    Uplink {
+        /// What it carries.
+        rate: Bitrate,
     },
     /// Ask a neighbour. Answered by one [`RelayInput::Repair`](super::RelayInput::Repair) or
     /// [`RelayInput::RepairFailed`](super::RelayInput::RepairFailed).

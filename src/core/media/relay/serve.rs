@@ -93,7 +93,10 @@ fn fill_live<P: Payload>(
         let Some(held) = flow.ring.get(seq) else { return Served::Dry };
         match fits(child, held.chunk.wire_len(), window, batch, cx) {
             Ok(()) => {}
-            Err(served) => return served,
+            Err(served) => {
+                child.held_up |= served == Served::Dry;
+                return served;
+            }
         }
         push(child, &held.chunk, batch, cx);
         cx.stats.live_chunks_out += 1;

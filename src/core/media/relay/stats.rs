@@ -74,6 +74,8 @@ pub struct RelayStats {
     pub sheds: u64,
     /// Children that drained nothing any more.
     pub stalls: u64,
+    /// Bytes of chunks that children acknowledged.
+    pub acked_bytes_out: u64,
     /// ACKs of more than was sent.
     pub false_acks: u64,
     /// Ranges forgotten because a child or parent had too many.
@@ -82,6 +84,8 @@ pub struct RelayStats {
     pub delivered: u64,
     /// Chunks that sinks were spared.
     pub skips: SkipCounts,
+    /// Of these, the ones that had not come, by what kept them.
+    pub missed: MissCounts,
 }
 
 /// Chunks skipped, by cause.
@@ -119,6 +123,53 @@ impl SkipCounts {
     }
 }
 
+/// Why a chunk was not there when a reader had to go on without it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissCause {
+    /// Its stripe had no parent.
+    Orphan,
+    /// It was known to be missing and did not come back in time.
+    LateRepair,
+    /// The parent was there and had not brought it.
+    Upstream,
+    /// Every ring that is known had lost it.
+    Gone,
+}
+
+/// Chunks that readers missed, by cause. What a skip leaves out beside the missing chunk, up to the
+/// next keyframe, counts with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct MissCounts {
+    /// [`MissCause::Orphan`].
+    pub orphan: u64,
+    /// [`MissCause::LateRepair`].
+    pub late_repair: u64,
+    /// [`MissCause::Upstream`].
+    pub upstream: u64,
+    /// [`MissCause::Gone`].
+    pub gone: u64,
+}
+
+impl MissCounts {
+    /// Counts `chunks` more.
+    pub fn count(&mut self, cause: MissCause, chunks: u64) {
+        let total = match cause {
+            MissCause::Orphan => &mut self.orphan,
+            MissCause::LateRepair => &mut self.late_repair,
+            MissCause::Upstream => &mut self.upstream,
+            MissCause::Gone => &mut self.gone,
+        };
+        *total = total.saturating_add(chunks);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.orphan + self.late_repair + self.upstream + self.gone
+    }
+}
+
 /// Everything that a relay shows.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct RelaySnapshot {
@@ -126,6 +177,8 @@ pub struct RelaySnapshot {
     pub stats: RelayStats,
     /// The ceiling in force.
     pub ceiling: Option<Bitrate>,
+    /// What the uplink carries, as measured; `None` = not measured, or not needed.
+    pub uplink: Option<Bitrate>,
     /// Every stream, by id.
     pub streams: Vec<StreamSnapshot>,
 }

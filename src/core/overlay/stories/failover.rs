@@ -212,7 +212,8 @@ fn leaving_takes_two_seconds_even_when_everybody_is_dead() {
 fn a_source_that_ends_its_stream_ends_it_everywhere() {
     let mut scene = scene(97, 6, 2, 2);
     scene.net.command(scene.source, Command::Unpublish { stream: scene.stream });
-    scene.net.run(secs(8));
+    // Nobody says that the last chunks came: they are waited for.
+    scene.net.run(secs(14));
     for viewer in &scene.viewers {
         let reason = EndReason::Ended;
         let ended = Event::Ended { stream: scene.stream, reason };

@@ -50,8 +50,8 @@ const RATE_MIN: Bitrate = Bitrate::from_kbps(64);
 const CERT_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3_600);
 /// Children that take nothing for so long are not waited for when a stream ends ...
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
-/// ... and those that do, no longer than this: a reader that keeps everything may be seconds behind.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+/// ... and those that do, no longer than this: a node that is told to leave is gone after five.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(3);
 /// How often it is looked whether they did.
 const LAST_WORDS_STEP: Duration = Duration::from_millis(50);
 
@@ -251,7 +251,7 @@ impl Publisher {
     }
 
     /// Ends the stream: the end is said in the stream and in the directory. Takes at most two
-    /// seconds where no child takes anything any more, ten where one is still catching up.
+    /// seconds where no child takes anything any more, three where one is still catching up.
     pub async fn end(mut self) {
         if let Err(error) = self.finish().await {
             tracing::debug!(%error, "the stream ended without the last words");

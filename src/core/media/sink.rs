@@ -298,6 +298,11 @@ impl Sink {
             let cause = if self.slow { SkipCause::SlowReader } else { SkipCause::Deadline };
             match self.better_keyframe(cursor, lag, view, now) {
                 Better::At(next) => {
+                    if cause == SkipCause::Deadline && self.has_begun() {
+                        // It is here now, and was not when it was due.
+                        let blame = self.blame.unwrap_or(MissCause::LateRepair);
+                        outlet.stats.missed.count(blame, next - cursor);
+                    }
                     self.skip(cursor, next, cause, outlet);
                     return true;
                 }

@@ -213,6 +213,8 @@ fn what_every_ring_has_lost_is_skipped_once_and_named() {
     });
     let skips = net.stats(node(1)).skips;
     assert!(skips.lost > 0 && skips.total() == skips.lost, "{skips:?}");
+    let missed = net.stats(node(1)).missed;
+    assert_eq!((missed.gone, missed.total()), (skips.lost, skips.lost), "the cause is told");
     let got = net.got(node(1), 1);
     assert_eq!(got.len() as u64 + skips.lost + got[0].header.seq, net.camera.cut.len() as u64);
     assert!(got.windows(2).all(|pair| pair[0].header.seq < pair[1].header.seq));

@@ -9,13 +9,14 @@ use astral_core::{
     ids::{NodeId, StreamId},
     media::{
         chunk::Payload,
+        frame::DownFrame,
         relay::{AnswerId, NEIGHBOURS_MAX, RelayInput},
         repair::{RepairAnswer, RepairWant},
     },
     overlay::{Input, Offence},
 };
 
-use super::{Cx, Effect, Misdeed, SimNode, Todo};
+use super::{Cx, Effect, SimNode, Todo};
 use crate::{packet::Packet, payload::SimChunk};
 
 /// How often it is looked who the neighbours are, in microseconds; as in the driver.
@@ -68,13 +69,13 @@ impl SimNode {
     ) {
         let Some(stream) = self.repair.asked.remove(&id) else { return };
         cx.trace.numbers([cx.now, u64::from(self.index), id.0, answer.chunks.len() as u64]);
-        match self.misdeed {
-            Misdeed::Honest => {}
-            Misdeed::Withholds => answer.chunks.clear(),
-            Misdeed::Pollutes => {
-                answer.chunks.iter_mut().for_each(|chunk| *chunk = chunk.polluted());
+        let sent = answer.chunks.into_iter().filter_map(|chunk| {
+            match self.misdeed.frame(DownFrame::Chunk(chunk)) {
+                Some(DownFrame::Chunk(chunk)) => Some(chunk),
+                _ => None,
             }
-        }
+        });
+        answer.chunks = sent.collect();
         let packet = Packet::RepairAnswer { stream, answer };
         self.count_sent(&packet, cx);
         cx.effects.push(Effect::Send { to, packet });

@@ -405,7 +405,7 @@ impl Subscriber {
 
 /// After a tombstone the last chunks may take this long: a reader that keeps everything may be
 /// seconds behind. The relay says when nobody waits for them any more.
-const END_GRACE: Duration = Duration::from_secs(10);
+const END_GRACE: Duration = Duration::from_secs(6);
 /// No grace that a parent names counts for more.
 const GRACE_MS_MAX: u32 = 5_000;
 /// Connections kept ready to nodes that are no parents.

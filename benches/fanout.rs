@@ -240,6 +240,7 @@ async fn sender(transport: &str) {
         tags: Vec::new(),
         k: Some(8),
         rate: Some(RATE),
+        preview: false,
     };
     let mut publisher = handle.publish(spec).await.expect("publishing");
     say(&json!({

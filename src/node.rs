@@ -19,6 +19,7 @@ mod behaviour;
 mod clock;
 mod codec;
 mod config;
+mod control;
 mod datadir;
 mod desk;
 mod dial;
@@ -48,6 +49,7 @@ mod swarm;
 mod tasks;
 mod traffic;
 mod translate;
+mod wishes;
 
 #[cfg(test)]
 mod hostile;
@@ -88,6 +90,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 pub use traffic::TrafficView;
+pub use wishes::{ControlError, Metadata, PublishState};
 
 use self::{
     clock::Clock,
@@ -139,6 +142,7 @@ impl Node {
             tasks: tasks.clone(),
             players: Mutex::new(BTreeMap::new()),
             next_sink: AtomicU64::new(1),
+            wishes: wishes::WishTable::default(),
         };
         let shared = Shared {
             commands: commands_in,

@@ -157,7 +157,7 @@ impl NodePort for Handle {
         request: PublishRequest,
     ) -> BoxFuture<'_, Result<Box<dyn Published>, PortError>> {
         let PublishRequest { name, title, description, tags, stripes } = request;
-        let spec = PublishSpec { name, title, description, tags, k: stripes, rate: None };
+        let spec = PublishSpec { title, description, tags, k: stripes, ..PublishSpec::named(name) };
         Box::pin(async move {
             let publisher = Self::publish(self, spec).await?;
             Ok(Box::new(publisher) as Box<dyn Published>)

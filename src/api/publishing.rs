@@ -96,6 +96,11 @@ impl Publishing {
         &self.rtmp_url
     }
 
+    /// The keys of the streams that wait for an encoder, or a page.
+    pub(super) fn keys(&self) -> IngestKeys {
+        self.keys.clone()
+    }
+
     /// Offers `source` under `name` from here on.
     pub(super) fn offer(&self, name: &str, source: Arc<dyn Source>) {
         self.sources().insert(name.to_owned(), source);
@@ -130,6 +135,7 @@ impl Publishing {
                 return Err(error);
             }
         };
+        feed.admit_page(id);
         let url = format!("{}/{}", self.rtmp_url, feed.key());
         let stop = self.enter(name, &*stream, Some(url.clone()));
         let stopping = self.tasks.child_token();

@@ -82,6 +82,7 @@ fn stream(id: StreamId, status: &StreamStatus, watch: Option<&WatchView>) -> Val
         "delivered_bytes": status.stats.delivered_bytes,
         "delay_ms": status.stats.delay_ms,
         "paused": status.stats.paused,
+        "reconnecting": status.stats.reconnecting,
     })
 }
 
@@ -151,6 +152,7 @@ pub fn in_words(event: &Event) -> Option<String> {
         ),
         Event::SourceLost { .. } => "source lost; waiting for it to come back".into(),
         Event::SourceBack { .. } => "the source is back".into(),
+        Event::Paused { reconnecting: true, .. } => "the source's encoder is reconnecting".into(),
         Event::Paused { .. } => "paused by the source".into(),
         Event::Resumed { .. } => "resumed".into(),
         Event::Ended { reason, .. } => format!("the stream is over ({})", word(reason)),

@@ -85,6 +85,10 @@ impl Ingest for Publisher {
     fn idle<'a>(&'a mut self, idle: bool) -> BoxFuture<'a, Result<(), IngestError>> {
         Box::pin(async move { self.pause(idle).await.map_err(IngestError::from) })
     }
+
+    fn reconnecting<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
+        Box::pin(async move { Self::reconnecting(self).await.map_err(IngestError::from) })
+    }
 }
 
 impl From<PushError> for IngestError {

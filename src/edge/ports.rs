@@ -117,6 +117,11 @@ pub trait Ingest: Send + 'static {
 
     /// The encoder left (`true`) or came back (`false`); the stream stays.
     fn idle<'a>(&'a mut self, idle: bool) -> BoxFuture<'a, Result<(), IngestError>>;
+
+    /// The encoder broke off and may be back in a moment.
+    fn reconnecting<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
+        self.idle(true)
+    }
 }
 
 /// The published stream takes nothing more.

@@ -17,5 +17,5 @@ pub mod session;
 mod viewer;
 pub mod wire;
 
-pub use ingest::{FinishCause, IngestFeed, IngestKeys, KeyError, RtmpEvent};
+pub use ingest::{FinishCause, IngestFeed, IngestKeys, KeyError, RECONNECT_WINDOW, RtmpEvent};
 pub use server::{RtmpCounters, RtmpCounts, RtmpLimits, RtmpServer};

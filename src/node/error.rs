@@ -132,6 +132,9 @@ pub enum PushError {
         /// What is wrong.
         reason: String,
     },
+    /// Somebody asked for the stream's end: end it.
+    #[error("the stream was ended")]
+    Ended,
     /// The tee file can't be written.
     #[error("can't write the tee file: {0}")]
     Tee(std::io::Error),

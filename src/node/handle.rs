@@ -38,6 +38,7 @@ use super::{
     status::{NodeSnapshot, PlayerStats, assemble},
     tasks::Tasks,
     traffic::Traffic,
+    wishes::WishTable,
 };
 
 /// Commands that wait for the overlay task.
@@ -112,6 +113,7 @@ pub(super) struct Inner {
     pub tasks: Tasks,
     pub players: Mutex<BTreeMap<StreamId, PlayerStats>>,
     pub next_sink: AtomicU64,
+    pub wishes: WishTable,
 }
 
 impl Shared {

@@ -21,6 +21,13 @@ use serde::Serialize;
 /// Streams that are counted; the relay carries fewer.
 const STREAMS_MAX: usize = 512;
 
+/// A source's pause.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// Its encoder broke off and may be back in a moment.
+    pub reconnecting: bool,
+}
+
 /// Counters of one stream since this node carries it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct StreamStats {
@@ -54,6 +61,8 @@ pub struct StreamStats {
     pub join_ms: Option<u64>,
     /// From the moment this node joined to the first bytes for a local reader, in milliseconds.
     pub first_frame_ms: Option<u64>,
+    /// It did because its encoder broke off, and waits for it to be back in a moment.
+    pub reconnecting: bool,
     #[serde(skip)]
     last: Option<Timestamp>,
 }
@@ -142,9 +151,19 @@ impl StreamMeters {
         }
     }
 
-    /// The source paused or went on; whether that is news.
-    pub fn pause(&mut self, stream: StreamId, paused: bool) -> bool {
-        self.of(stream).is_some_and(|stats| std::mem::replace(&mut stats.paused, paused) != paused)
+    /// The source paused or went on (`None`); whether that is news.
+    pub fn pause(&mut self, stream: StreamId, pause: Option<Pause>) -> bool {
+        let Some(stats) = self.of(stream) else { return false };
+        let before = (stats.paused, stats.reconnecting);
+        stats.paused = pause.is_some();
+        stats.reconnecting = pause.is_some_and(|pause| pause.reconnecting);
+        before != (stats.paused, stats.reconnecting)
+    }
+
+    /// Whether the source paused, as far as is known here.
+    #[must_use]
+    pub fn is_paused(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|stats| stats.paused)
     }
 
     /// The stream is not carried any more.

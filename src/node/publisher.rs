@@ -1,10 +1,16 @@
 //! A stream being published: from an encoder's FLV bytes to signed chunks in the relay.
 //!
 //! Owns the pipeline (tags, one clock, cutting, sealing), the choice of k when the rate is not told,
-//! the tee file, and when the stream is announced. Does not own forwarding nor the announcement's
-//! repetition (the overlay's).
+//! the tee file, and when the stream is announced, paused and resumed. Does not own forwarding, the
+//! announcement's repetition (the overlay's), nor what its users want (see `wishes`).
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+mod pausing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use astral_core::{
     announcement::{
@@ -17,7 +23,7 @@ use astral_core::{
         cert::{ChunkSigner, EpochCert, RATE_MAX, is_stripe_count},
         chunk::WireChunk,
         cutter::{Cut, Cutter, stripes_for},
-        flv::{FlvLimits, Tag, TagReader, Tracks},
+        flv::{FlvLimits, HeaderSlot, Tag, TagReader, Tracks},
         init::SignedInit,
         normalize::{MediaTag, Normalizer},
         relay::RelayInput,
@@ -29,15 +35,17 @@ use bytes::Bytes;
 use tokio::{
     fs::File,
     io::AsyncWriteExt,
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{Instant, sleep},
 };
 
+use self::pausing::Pausing;
 use super::{
     error::{NodeGone, PublishError, PushError},
     handle::{NodeCommand, Shared},
     link::StreamLink,
     media::MediaCommand,
+    wishes::Wishes,
 };
 
 /// Media time over which an unknown rate is measured before the stream begins.
@@ -70,6 +78,8 @@ pub struct PublishSpec {
     pub k: Option<u8>,
     /// The rate, when it is known beforehand; `None` = measured over the first two seconds.
     pub rate: Option<Bitrate>,
+    /// Not announced before [`Handle::go_live`](super::Handle::go_live): only this node sees it.
+    pub preview: bool,
 }
 
 impl PublishSpec {
@@ -83,6 +93,7 @@ impl PublishSpec {
             tags: Vec::new(),
             k: None,
             rate: None,
+            preview: false,
         }
     }
 
@@ -90,18 +101,27 @@ impl PublishSpec {
         if let Some(stripes) = self.k.filter(|k| !is_stripe_count(*k)) {
             return Err(PublishError::Stripes { stripes });
         }
-        let wrong = |reason: &str| Err(PublishError::Announcement { reason: reason.to_owned() });
-        if self.title.len() > TITLE_BYTES_MAX {
-            return wrong("the title is too long");
-        }
-        if self.description.len() > DESCRIPTION_BYTES_MAX {
-            return wrong("the description is too long");
-        }
-        if self.tags.len() > TAGS_MAX || self.tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
-            return wrong("too many tags, or one is too long");
-        }
-        Ok(())
+        check_texts(&self.title, &self.description, &self.tags)
     }
+}
+
+/// Whether an announcement holds these texts.
+pub(super) fn check_texts(
+    title: &str,
+    description: &str,
+    tags: &[String],
+) -> Result<(), PublishError> {
+    let wrong = |reason: &str| Err(PublishError::Announcement { reason: reason.to_owned() });
+    if title.len() > TITLE_BYTES_MAX {
+        return wrong("the title is too long");
+    }
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        return wrong("the description is too long");
+    }
+    if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
+        return wrong("too many tags, or one is too long");
+    }
+    Ok(())
 }
 
 /// A stream being published by this node.
@@ -121,6 +141,10 @@ pub struct Publisher {
     tee: Option<File>,
     announced: bool,
     over: bool,
+    wishes: watch::Receiver<Wishes>,
+    pausing: Pausing,
+    /// The newest of each kind, for a cutter that begins later.
+    headers: BTreeMap<HeaderSlot, MediaTag>,
 }
 
 #[derive(Debug)]
@@ -141,6 +165,8 @@ struct Live {
 
 impl Publisher {
     pub(super) fn new(shared: Shared, spec: PublishSpec, stream: StreamId, epoch: u64) -> Self {
+        let first = Wishes { on_air: !spec.preview, ..Wishes::default() };
+        let wishes = shared.inner.wishes.enter(stream, first);
         let link = StreamLink { source: shared.inner.source.key(), name: spec.name.clone() };
         Self {
             link,
@@ -156,6 +182,9 @@ impl Publisher {
             tee: None,
             announced: false,
             over: false,
+            wishes,
+            pausing: Pausing::default(),
+            headers: BTreeMap::new(),
         }
     }
 
@@ -206,7 +235,14 @@ impl Publisher {
         if tag.is_metadata() {
             self.resolution = picture_size(&tag.body).or(self.resolution);
         }
+        self.follow_wishes().await?;
         let Some(media) = self.normalizer.push(tag) else { return Ok(()) };
+        if let Some(slot) = media.tag.header_slot() {
+            // The normalizer bounds how many slots there are.
+            self.headers.insert(slot, media.clone());
+        } else if !self.admit(&media.tag).await? {
+            return Ok(());
+        }
         match &mut self.stage {
             Stage::Live(live) => live.cutter.push(media),
             Stage::Measuring { held, bytes, first_ms } => {
@@ -228,26 +264,12 @@ impl Publisher {
         self.flush().await
     }
 
-    /// A new FLV byte stream begins, as when an encoder reconnects; media time goes on.
+    /// A new FLV byte stream begins, as when an encoder reconnects; media time goes on, with the
+    /// next keyframe.
     pub fn restart(&mut self) {
         self.reader = TagReader::new(FlvLimits::default());
         self.normalizer.restart();
-    }
-
-    /// Tells the viewers that the source pauses, or goes on with the next media.
-    ///
-    /// # Errors
-    /// [`PushError`].
-    pub async fn pause(&mut self, paused: bool) -> Result<(), PushError> {
-        if let Stage::Live(live) = &mut self.stage
-            && paused
-        {
-            live.cutter.pause();
-        }
-        self.flush().await?;
-        let input = RelayInput::Paused { stream: self.stream, paused };
-        self.shared.media(MediaCommand::Relay(input)).await?;
-        Ok(())
+        self.pausing.await_keyframe();
     }
 
     /// Ends the stream: the end is said in the stream and in the directory. Takes at most two
@@ -363,8 +385,10 @@ impl Publisher {
         if let (true, Some(tee)) = (cut_media, &mut self.tee) {
             tee.flush().await.map_err(PushError::Tee)?;
         }
-        if cut_media && !self.announced && !self.over {
+        if cut_media && !self.announced && !self.over && !self.spec.preview {
             self.announced = true;
+            // Nobody may be listening.
+            let _ = self.shared.told.send(Event::Live { stream: self.stream });
             self.announce(rate, k).await?;
         }
         Ok(())
@@ -385,14 +409,13 @@ impl Publisher {
             epoch: self.epoch,
             thumbnail: None,
         };
-        // Nobody may be listening.
-        let _ = self.shared.told.send(Event::Live { stream: self.stream });
         self.shared.command(NodeCommand::Overlay(Command::Publish { announcement })).await
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
+        self.shared.inner.wishes.leave(self.stream);
         if !self.over {
             // A publisher that was dropped has no time for last words; the tombstone still goes out.
             let over = NodeCommand::PublishOver { stream: self.stream };

@@ -63,6 +63,9 @@ impl ChunkFlags {
     pub const END: Self = Self(16);
     /// The source paused: nothing follows until it resumes. The chunk has no payload.
     pub const PAUSE: Self = Self(32);
+    /// With [`Self::PAUSE`]: the encoder broke off, and the source waits for it to be back in a
+    /// moment. Who does not know this bit sees a pause.
+    pub const RECONNECTING: Self = Self(64);
 
     /// Whether all bits of `other` are set here.
     #[must_use]
@@ -81,13 +84,14 @@ impl BitOr for ChunkFlags {
 
 impl fmt::Debug for ChunkFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(ChunkFlags, &str); 6] = [
+        const NAMES: [(ChunkFlags, &str); 7] = [
             (ChunkFlags::KEYFRAME, "key"),
             (ChunkFlags::END_OF_FRAME, "eof"),
             (ChunkFlags::INIT, "init"),
             (ChunkFlags::DISCONTINUITY, "disc"),
             (ChunkFlags::END, "end"),
             (ChunkFlags::PAUSE, "pause"),
+            (ChunkFlags::RECONNECTING, "reconnecting"),
         ];
         let mut list = f.debug_set();
         for (flag, name) in NAMES {

@@ -194,9 +194,18 @@ impl Cutter {
 
     /// Cuts what waits and says that the source paused. The next tag resumes.
     pub fn pause(&mut self) {
+        self.say_pause(ChunkFlags::PAUSE);
+    }
+
+    /// As [`pause`](Self::pause), for a moment: the encoder broke off and may be back.
+    pub fn reconnecting(&mut self) {
+        self.say_pause(ChunkFlags::PAUSE | ChunkFlags::RECONNECTING);
+    }
+
+    fn say_pause(&mut self, flags: ChunkFlags) {
         if !self.ended {
             self.flush();
-            self.emit(&Bytes::new(), self.newest_ms, ChunkFlags::PAUSE | ChunkFlags::END_OF_FRAME);
+            self.emit(&Bytes::new(), self.newest_ms, flags | ChunkFlags::END_OF_FRAME);
         }
     }
 

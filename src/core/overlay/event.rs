@@ -113,6 +113,8 @@ pub enum Event {
     Paused {
         /// Which stream.
         stream: StreamId,
+        /// The encoder broke off and may be back in a moment.
+        reconnecting: bool,
     },
     /// The source resumed (said by the player).
     Resumed {

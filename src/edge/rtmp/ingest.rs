@@ -6,10 +6,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use astral_core::media::flv::Tag;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use astral_core::{ids::StreamId, media::flv::Tag};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, sleep_until},
+};
 
 use super::session::Refusal;
 use crate::edge::{
@@ -23,6 +27,9 @@ pub const KEYS_MAX: usize = 64;
 pub const EVENTS_QUEUED_MAX: usize = 256;
 /// Media that waits there, in KiB.
 pub const QUEUED_KIB_MAX: u32 = 16 * 1024;
+
+/// An encoder that broke off may come back within this; until then viewers are told so.
+pub const RECONNECT_WINDOW: Duration = Duration::from_secs(30);
 
 /// What an encoder does with its key.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,6 +62,8 @@ pub enum FinishCause {
 }
 
 struct Slot {
+    /// Pages may fill this stream too, by its id.
+    page: Option<StreamId>,
     events: mpsc::Sender<(RtmpEvent, Option<OwnedSemaphorePermit>)>,
     room: Arc<Semaphore>,
     busy: bool,
@@ -111,13 +120,26 @@ impl IngestKeys {
         if table.contains_key(&secret) {
             return Err(KeyError::Taken);
         }
-        table.insert(secret.clone(), Slot { events, room, busy: false });
-        Ok(IngestFeed { key, secret, keys: self.clone(), queue })
+        table.insert(secret.clone(), Slot { page: None, events, room, busy: false });
+        let window = RECONNECT_WINDOW;
+        Ok(IngestFeed { key, secret, keys: self.clone(), queue, window })
     }
 
     /// Takes `key` for one encoder.
     pub(super) fn claim(&self, key: &str) -> Result<Claim, Refusal> {
-        let secret = Secret::new(key);
+        self.claim_secret(Secret::new(key))
+    }
+
+    /// Takes the key of the stream `id` for a page, if pages may fill it.
+    pub(in crate::edge) fn claim_page(&self, id: StreamId) -> Result<Claim, Refusal> {
+        let secret = {
+            let table = self.table();
+            table.iter().find(|(_, slot)| slot.page == Some(id)).map(|(secret, _)| secret.clone())
+        };
+        self.claim_secret(secret.ok_or(Refusal::UnknownKey)?)
+    }
+
+    fn claim_secret(&self, secret: Secret) -> Result<Claim, Refusal> {
         let mut table = self.table();
         let slot = table.get_mut(&secret).ok_or(Refusal::UnknownKey)?;
         if slot.busy {
@@ -135,7 +157,7 @@ impl IngestKeys {
 }
 
 /// One encoder's hold on a key; dropping it frees the key.
-pub(super) struct Claim {
+pub(in crate::edge) struct Claim {
     secret: Secret,
     keys: IngestKeys,
     events: mpsc::Sender<(RtmpEvent, Option<OwnedSemaphorePermit>)>,
@@ -144,7 +166,7 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Hands an event on, waiting for room; false when the stream was stopped.
-    pub(super) async fn send(&self, event: RtmpEvent) -> bool {
+    pub(in crate::edge) async fn send(&self, event: RtmpEvent) -> bool {
         let permit = if let RtmpEvent::Tag(tag) = &event {
             let kib = u32::try_from(tag.body.len() / 1_024 + 1).unwrap_or(QUEUED_KIB_MAX);
             let room = self.room.clone();
@@ -159,7 +181,7 @@ impl Claim {
     }
 
     /// Completes when the stream was stopped.
-    pub(super) async fn stopped(&self) {
+    pub(in crate::edge) async fn stopped(&self) {
         self.events.closed().await;
     }
 }
@@ -181,9 +203,23 @@ pub struct IngestFeed {
     secret: Secret,
     keys: IngestKeys,
     queue: mpsc::Receiver<(RtmpEvent, Option<OwnedSemaphorePermit>)>,
+    window: Duration,
 }
 
 impl IngestFeed {
+    /// Lets a page fill the stream as well, by the stream's `id` and this node's token (see
+    /// `edge::page_in`).
+    pub fn admit_page(&self, id: StreamId) {
+        if let Some(slot) = self.keys.table().get_mut(&self.secret) {
+            slot.page = Some(id);
+        }
+    }
+
+    /// Another time for encoders to come back than [`RECONNECT_WINDOW`].
+    pub const fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
     /// The key, to be given to the encoder.
     #[must_use]
     pub fn key(&self) -> &str {
@@ -200,7 +236,8 @@ impl IngestFeed {
     }
 
     /// Fills `ingest` from this key until it takes no more. `on_session` hears of encoders that
-    /// come and leave. Not cancel safe: a tag may be lost.
+    /// come and leave. An encoder that breaks off is awaited as "reconnecting" for a while
+    /// ([`RECONNECT_WINDOW`]), then as one that left. Not cancel safe: a tag may be lost.
     ///
     /// # Errors
     /// [`IngestError`] of the stream.
@@ -210,13 +247,22 @@ impl IngestFeed {
         mut on_session: impl FnMut(&RtmpEvent) + Send,
     ) -> Result<(), IngestError> {
         let mut sessions = 0_u64;
+        let mut given_up_at = None;
         loop {
-            let event = self.next().await;
+            let event = tokio::select! {
+                event = self.next() => event,
+                () = until(given_up_at) => {
+                    given_up_at = None;
+                    ingest.idle(true).await?;
+                    continue;
+                }
+            };
             if !matches!(event, RtmpEvent::Tag(_)) {
                 on_session(&event);
             }
             match event {
                 RtmpEvent::Started { .. } => {
+                    given_up_at = None;
                     if sessions > 0 {
                         ingest.restart();
                         ingest.idle(false).await?;
@@ -224,9 +270,25 @@ impl IngestFeed {
                     sessions += 1;
                 }
                 RtmpEvent::Tag(tag) => ingest.push(tag).await?,
-                RtmpEvent::Finished { .. } => ingest.idle(true).await?,
+                RtmpEvent::Finished { cause: FinishCause::Unpublished } => {
+                    ingest.idle(true).await?;
+                }
+                RtmpEvent::Finished {
+                    cause: FinishCause::Closed | FinishCause::Idle | FinishCause::Malformed,
+                } => {
+                    given_up_at = Some(Instant::now() + self.window);
+                    ingest.reconnecting().await?;
+                }
             }
         }
+    }
+}
+
+/// Until then, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -238,6 +300,8 @@ impl Drop for IngestFeed {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::BoxFuture;
+
     use super::*;
 
     #[tokio::test]
@@ -257,6 +321,70 @@ mod tests {
         claim.stopped().await;
         assert!(!claim.send(RtmpEvent::Finished { cause: FinishCause::Closed }).await);
         assert!(matches!(keys.claim(&key), Err(Refusal::UnknownKey)));
+    }
+
+    /// Notes what is asked of a stream.
+    struct Notes(mpsc::Sender<&'static str>);
+
+    impl Notes {
+        fn note(&self, what: &'static str) -> BoxFuture<'_, Result<(), IngestError>> {
+            self.0.try_send(what).unwrap();
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    impl Ingest for Notes {
+        fn push<'a>(&'a mut self, _tag: Tag) -> BoxFuture<'a, Result<(), IngestError>> {
+            self.note("tag")
+        }
+
+        fn restart(&mut self) {
+            self.0.try_send("restart").unwrap();
+        }
+
+        fn idle<'a>(&'a mut self, idle: bool) -> BoxFuture<'a, Result<(), IngestError>> {
+            self.note(if idle { "idle" } else { "back" })
+        }
+
+        fn reconnecting<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
+            self.note("reconnecting")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_encoder_that_breaks_off_is_awaited_for_a_while_and_one_that_leaves_is_not() {
+        let keys = IngestKeys::default();
+        let mut feed = keys.open().unwrap();
+        let claim = keys.claim(feed.key()).ok().unwrap();
+        let (notes, mut heard) = mpsc::channel(64);
+        let mut notes = Notes(notes);
+        let filling = feed.fill(&mut notes, |_| {});
+        let script = async {
+            let mut next = async |wanted| assert_eq!(heard.recv().await, Some(wanted));
+            let say = async |event| assert!(claim.send(event).await);
+            say(RtmpEvent::Started { encoder: None }).await;
+            say(RtmpEvent::Finished { cause: FinishCause::Closed }).await;
+            next("reconnecting").await;
+            say(RtmpEvent::Started { encoder: None }).await;
+            next("restart").await;
+            next("back").await;
+            // The window of the first break is over without effect.
+            tokio::time::sleep(2 * RECONNECT_WINDOW).await;
+            say(RtmpEvent::Finished { cause: FinishCause::Malformed }).await;
+            next("reconnecting").await;
+            let broken_at = Instant::now();
+            next("idle").await;
+            assert_eq!(broken_at.elapsed().as_secs(), RECONNECT_WINDOW.as_secs());
+            say(RtmpEvent::Started { encoder: None }).await;
+            next("restart").await;
+            next("back").await;
+            say(RtmpEvent::Finished { cause: FinishCause::Unpublished }).await;
+            next("idle").await;
+        };
+        tokio::select! {
+            ended = filling => panic!("{ended:?}"),
+            () = script => {}
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use astral_core::{
     ids::StreamId,
     media::{
-        chunk::WireChunk,
+        chunk::{ChunkFlags, Payload as _, WireChunk},
         frame::EndReason,
         relay::{Delivery, RelayInput, SinkId},
     },
@@ -15,7 +15,7 @@ use astral_core::{
 use tokio::sync::mpsc;
 
 use super::Media;
-use crate::node::playback::Item;
+use crate::node::{meters::Pause, playback::Item};
 
 /// Streams whose reason to end is remembered.
 const OVER_MAX: usize = 256;
@@ -54,17 +54,29 @@ impl Media {
     pub(super) fn deliver(&mut self, sink: SinkId, item: Delivery<WireChunk>) {
         let Some(stream) = self.sinks.get(&sink).map(|known| known.stream) else { return };
         match &item {
-            Delivery::Chunk(chunk) => self.meters.delivered(stream, chunk, self.clock.now()),
+            Delivery::Chunk(chunk) => {
+                self.meters.delivered(stream, chunk, self.clock.now());
+                let flags = chunk.header().flags;
+                let reconnecting = flags.contains(ChunkFlags::RECONNECTING);
+                if flags.contains(ChunkFlags::PAUSE)
+                    && self.meters.pause(stream, Some(Pause { reconnecting }))
+                {
+                    self.tell(Event::Paused { stream, reconnecting });
+                }
+            }
             Delivery::Skipped { from_seq, to_seq, cause } => self.tell(Event::Skipped {
                 stream,
                 from: *from_seq,
                 to: *to_seq,
                 cause: cause.to_string(),
             }),
-            Delivery::Paused if self.meters.pause(stream, true) => {
-                self.tell(Event::Paused { stream });
+            // Said by a parent before the chunk came that says more.
+            Delivery::Paused if !self.meters.is_paused(stream) => {
+                let reconnecting = false;
+                self.meters.pause(stream, Some(Pause { reconnecting }));
+                self.tell(Event::Paused { stream, reconnecting });
             }
-            Delivery::Resumed if self.meters.pause(stream, false) => {
+            Delivery::Resumed if self.meters.pause(stream, None) => {
                 self.tell(Event::Resumed { stream });
             }
             _ => {}

@@ -1,0 +1,105 @@
+//! What users want of the streams published here: paused, on air, another title, over.
+//!
+//! Owns the wishes and the way to whoever fills each stream. Does not own what comes of them: the
+//! [`Publisher`](super::Publisher) carries them out with its next media, and says so to the viewers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use astral_core::ids::StreamId;
+use tokio::sync::watch;
+
+use super::error::PublishError;
+
+/// What an announcement says for people; see the bounds in `astral_core::announcement`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Metadata {
+    /// A line; may be empty.
+    pub title: String,
+    /// A paragraph; may be empty.
+    pub description: String,
+    /// Words to find the stream by.
+    pub tags: Vec<String>,
+}
+
+/// What is wanted of one stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) paused: bool,
+    /// Announced, as soon as there is media; false = a preview that this node alone sees.
+    pub(super) on_air: bool,
+    pub(super) over: bool,
+    /// Another text than the stream began with.
+    pub(super) metadata: Option<Metadata>,
+}
+
+/// The wishes of all streams published here.
+#[derive(Debug, Default)]
+pub(super) struct WishTable(Mutex<BTreeMap<StreamId, watch::Sender<Wishes>>>);
+
+impl WishTable {
+    /// A stream begins.
+    pub(super) fn enter(&self, stream: StreamId, wishes: Wishes) -> watch::Receiver<Wishes> {
+        let (sender, receiver) = watch::channel(wishes);
+        self.table().insert(stream, sender);
+        receiver
+    }
+
+    /// A stream is over.
+    pub(super) fn leave(&self, stream: StreamId) {
+        self.table().remove(&stream);
+    }
+
+    /// Changes what is wanted.
+    ///
+    /// # Errors
+    /// [`ControlError::NotOurs`].
+    pub(super) fn change(
+        &self,
+        stream: StreamId,
+        change: impl FnOnce(&mut Wishes),
+    ) -> Result<(), ControlError> {
+        let table = self.table();
+        let wishes = table.get(&stream).ok_or(ControlError::NotOurs { stream })?;
+        wishes.send_modify(change);
+        Ok(())
+    }
+
+    pub(super) fn get(&self, stream: StreamId) -> Option<Wishes> {
+        self.table().get(&stream).map(|wishes| wishes.borrow().clone())
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<StreamId, watch::Sender<Wishes>>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a stream published here is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PublishState {
+    /// Paused by its user.
+    pub paused: bool,
+    /// Not announced yet: [`Handle::go_live`](super::Handle::go_live) does.
+    pub preview: bool,
+}
+
+/// Why a stream can't be controlled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// This node does not publish it.
+    #[error("this node does not publish {stream}: only the source of a stream changes it")]
+    NotOurs {
+        /// What was named.
+        stream: StreamId,
+    },
+    /// A text does not fit.
+    #[error(transparent)]
+    Metadata(#[from] PublishError),
+    /// The node is gone.
+    #[error(transparent)]
+    Gone(#[from] super::NodeGone),
+}

@@ -1,17 +1,19 @@
-//! `GET /live/{id}.flv`: any stream as HTTP-FLV for players on this machine.
+//! `GET /live/{id}.flv`: any stream as HTTP-FLV for players on this machine, and `WS /live/{id}`: the
+//! same bytes for a page.
 //!
-//! Owns the route and its access rule. Does not own the listener (the API's), nor joining and
-//! leaving (see `interest`). The URL holds for the stream's whole life: the response goes on through
+//! Owns the route. Does not own the listener (the API's), the access rule (see `live`), nor joining
+//! and leaving (see `interest`). The URL holds for the stream's whole life: the response goes on through
 //! failover and source restarts, and ends when the stream does.
-
-use std::time::Duration;
 
 use astral_core::ids::StreamId;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{
+        Path, State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
+    http::{HeaderMap, Method, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -20,19 +22,17 @@ use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
 use super::{
-    interest::{Interests, ReadError, Reader},
-    local::{Gate, Origin},
-    ports::{Keep, MediaItem, MediaSource, OpenError},
+    interest::{Interests, Reader},
+    live::{FIRST_MEDIA_MAX, LiveError, may_play},
+    local::Gate,
+    ports::{Keep, MediaItem, MediaSource},
     splice::{Clock, Splicer},
+    ws_flv,
 };
-
-/// Until the first media of a stream that is being joined; then the player is told to come back
-/// rather than left waiting: joining takes a second or two when somebody can serve.
-const FIRST_MEDIA_MAX: Duration = Duration::from_secs(10);
 
 /// The route, to be merged into the node's local HTTP server.
 pub fn router(interests: Interests, gate: Gate) -> Router {
-    Router::new().route("/live/{file}", get(live)).with_state(Live { interests, gate })
+    Router::new().route("/live/{id}", get(live)).with_state(Live { interests, gate })
 }
 
 /// The URL of a stream on the server at `base` (such as `http://127.0.0.1:8000`).
@@ -47,77 +47,23 @@ struct Live {
     gate: Gate,
 }
 
-/// Why no media is sent.
-#[derive(Debug, thiserror::Error)]
-enum LiveError {
-    #[error("{0}")]
-    Path(String),
-    #[error("a web page needs this node's own origin and its token to open a stream")]
-    Page,
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error("the stream is over")]
-    Over,
-    #[error(
-        "nothing came from this stream for {}s: nobody announces it, nobody can serve it, or its \
-         source is silent", FIRST_MEDIA_MAX.as_secs()
-    )]
-    Silent,
-}
-
-impl IntoResponse for LiveError {
-    fn into_response(self) -> Response {
-        let (status, retry_ms) = match &self {
-            Self::Path(_) | Self::Over => (StatusCode::NOT_FOUND, None),
-            Self::Silent => (StatusCode::SERVICE_UNAVAILABLE, Some(1_000)),
-            Self::Page => (StatusCode::FORBIDDEN, None),
-            Self::Read(ReadError::TooMany) => (StatusCode::SERVICE_UNAVAILABLE, Some(5_000)),
-            Self::Read(ReadError::Open(error)) => match error {
-                OpenError::Unknown { .. } => (StatusCode::NOT_FOUND, None),
-                OpenError::NoCapacity { retry_ms, .. } => {
-                    (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_ms))
-                }
-                OpenError::Node { .. } => (StatusCode::INTERNAL_SERVER_ERROR, None),
-            },
-        };
-        let problem = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.to_string(),
-        });
-        let json = HeaderValue::from_static("application/problem+json");
-        let headers = [(header::CONTENT_TYPE, json)];
-        let mut response = (status, headers, problem.to_string()).into_response();
-        if let Some(ms) = retry_ms {
-            let seconds = HeaderValue::from(ms.div_ceil(1_000));
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        }
-        response
-    }
-}
-
 async fn live(
     State(live): State<Live>,
     Path(file): Path<String>,
     method: Method,
     headers: HeaderMap,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, LiveError> {
-    let id = file.strip_suffix(".flv").map(str::parse::<StreamId>);
-    let id = match id {
-        Some(Ok(id)) => id,
-        Some(Err(error)) => return Err(LiveError::Path(error.to_string())),
-        None => return Err(LiveError::Path("media URLs end in .flv".into())),
+    let (name, is_http) = match file.strip_suffix(".flv") {
+        Some(name) => (name, true),
+        None => (file.as_str(), false),
     };
-    // A page of a stranger must not make this node join streams by an <img> or a fetch. Players
-    // send neither header.
-    let may = match live.gate.origin(&headers) {
-        Origin::Program => true,
-        Origin::Same => live.gate.authorised(&headers),
-        Origin::User | Origin::Foreign => false,
-    };
-    if !may {
-        return Err(LiveError::Page);
+    let id = name.parse::<StreamId>().map_err(|error| LiveError::Path(error.to_string()))?;
+    may_play(&live.gate, &headers)?;
+    if !is_http {
+        let socket = socket.map_err(|_| LiveError::Path("media URLs end in .flv".into()))?;
+        let (output, first) = Output::open(&live.interests, id).await?;
+        return Ok(ws_flv::answer(socket, output, first));
     }
     let kind = [
         (header::CONTENT_TYPE, "video/x-flv"),
@@ -127,24 +73,28 @@ async fn live(
     if method == Method::HEAD {
         return Ok(kind.into_response());
     }
-    let mut output = Output {
-        reader: live.interests.read(id, Keep::Live).await?,
-        splicer: Splicer::new(Clock::Zero),
-    };
-    let first = timeout(FIRST_MEDIA_MAX, output.next()).await;
-    let first = first.map_err(|_| LiveError::Silent)?.ok_or(LiveError::Over)?;
+    let (output, first) = Output::open(&live.interests, id).await?;
     Ok((kind, output.into_body(first)).into_response())
 }
 
 /// What one player gets.
-struct Output {
+pub(super) struct Output {
     reader: Reader,
     splicer: Splicer,
 }
 
 impl Output {
+    /// Opens `id`, and waits for its first bytes.
+    async fn open(interests: &Interests, id: StreamId) -> Result<(Self, Bytes), LiveError> {
+        let reader = interests.read(id, Keep::Live).await?;
+        let mut output = Self { reader, splicer: Splicer::new(Clock::Zero) };
+        let first = timeout(FIRST_MEDIA_MAX, output.next()).await;
+        let first = first.map_err(|_| LiveError::Silent)?.ok_or(LiveError::Over)?;
+        Ok((output, first))
+    }
+
     /// The next bytes; `None` at the end of the stream.
-    async fn next(&mut self) -> Option<Bytes> {
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
         loop {
             let item = self.reader.next().await?;
             if matches!(item, MediaItem::Ended { .. }) {

@@ -175,6 +175,39 @@ async fn a_stream_that_brings_nothing_is_said_to_be_silent_and_one_that_is_over_
 }
 
 #[tokio::test]
+async fn a_page_gets_the_same_bytes_in_frames_with_the_token_among_its_protocols() {
+    let server = server(begun()).await;
+    let path = format!("/live/{ID}");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let page = format!("{upgrade}Origin: http://{}\r\n", server.addr);
+    let protocols =
+        |token: &str| format!("{page}Sec-WebSocket-Protocol: astral.v1, astral.token.{token}\r\n");
+    for refused in [page.clone(), protocols("guess")] {
+        let (head, _socket) = server.ask("GET", &path, &refused).await;
+        assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    }
+    assert!(server.streams.opened().is_empty());
+    for (headers, agreed) in [(protocols("s3cret"), true), (upgrade.to_owned(), false)] {
+        let (head, mut socket) = server.ask("GET", &path, &headers).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert_eq!(head.contains("sec-websocket-protocol: astral.v1\r\n"), agreed, "{head}");
+        assert!(!head.contains("s3cret"), "{head}");
+        let source = server.streams.newest();
+        source.send(flv(frame(0))).await.unwrap();
+        source.send(MediaItem::Ended { reason: "ended".into() }).await.unwrap();
+        let mut got = Vec::new();
+        timeout(SOON, socket.read_to_end(&mut got)).await.unwrap().unwrap();
+        let mut wanted = vec![0x82, u8::try_from(init().len()).unwrap()];
+        wanted.extend(init());
+        wanted.extend([0x82, u8::try_from(frame(0).len()).unwrap()]);
+        wanted.extend(frame(0));
+        wanted.extend(b"\x88\x06\x03\xe8over");
+        assert_eq!(got, wanted);
+    }
+}
+
+#[tokio::test]
 async fn asking_for_headers_only_joins_nothing() {
     let server = server(begun()).await;
     let (head, _socket) = server.ask("HEAD", &path(), "").await;

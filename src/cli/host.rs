@@ -120,7 +120,11 @@ impl Host {
     pub fn stream_fields(&self, stream: StreamId) -> Value {
         json!({
             "stream_id": stream,
-            "media": {"http_flv": self.local.http_flv_url(stream)},
+            "media": {
+                "http_flv": self.local.http_flv_url(stream),
+                "rtmp": self.local.rtmp_play_url(stream),
+                "hls": self.local.hls_url(stream),
+            },
         })
     }
 
@@ -135,7 +139,7 @@ impl Host {
             "api": self.local.api_url(),
             "rtmp": self.local.rtmp_url(),
             "token_file": self.token_file,
-            "version": env!("LONG_VERSION"),
+            "version": env!("ASTRAL_VERSION"),
         });
         let web = self.local.web_link().ok();
         ready["web"] = json!(web);
@@ -154,8 +158,10 @@ impl Host {
         if let Some(link) = fields["stream"].as_str() {
             self.out.say(&format!("Stream:    {link}"));
         }
-        if let Some(url) = fields["media"]["http_flv"].as_str() {
-            self.out.say(&format!("HTTP-FLV:  {url}"));
+        for (name, kind) in [("HTTP-FLV", "http_flv"), ("RTMP", "rtmp"), ("HLS", "hls")] {
+            if let Some(url) = fields["media"][kind].as_str() {
+                self.out.say(&format!("{:10} {url}", format!("{name}:")));
+            }
         }
         if let Some(link) = web {
             self.out

@@ -15,6 +15,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     host::{Host, HostArgs},
     output::{Output, Usage},
+    record::RecordArgs,
 };
 use crate::{
     edge::{
@@ -37,6 +38,9 @@ pub struct PlayArgs {
     /// How far behind live to play: low (0.5s), normal (1.5s), safe (3s), auto, or a duration
     #[arg(long, value_name = "LAG", default_value = "normal", value_parser = parse_lag)]
     lag: Duration,
+    /// Recording.
+    #[command(flatten)]
+    record: RecordArgs,
     /// The node.
     #[command(flatten)]
     pub host: HostArgs,
@@ -68,6 +72,7 @@ pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);
     host.out.note(&format!("playing {}, {:?} behind live", args.stream, args.lag));
+    let recording = args.record.start(&host.handle, stream.id(), host.out).await?;
     let mut sinks = JoinSet::new();
     for choice in args.sink {
         let (policy, lag) = (choice.policy(args.lag), args.lag);
@@ -82,6 +87,7 @@ pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
     }
     let outcome = host.run_until(first_failure_or_end(sinks)).await;
     host.leave().await;
+    recording.finish().await;
     outcome
 }
 

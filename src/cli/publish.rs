@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use super::{
     host::{Host, HostArgs},
     output::Usage,
+    record::RecordArgs,
 };
-use crate::node::{PublishSpec, Publisher};
+use crate::node::{PublishSpec, Publisher, PushError};
 
 /// Bits per second of the encoded sound.
 const AUDIO_KBPS: u32 = 128;
@@ -78,9 +79,15 @@ pub struct PublishArgs {
     /// A word to find it by; may be given several times
     #[arg(long = "tag", value_name = "WORD")]
     tags: Vec<String>,
+    /// Show it on this machine alone until `astral ctl` or the page goes live
+    #[arg(long)]
+    preview: bool,
     /// Also write exactly what is sent, as FLV
     #[arg(long, value_name = "FILE.flv")]
     tee: Option<PathBuf>,
+    /// Recording.
+    #[command(flatten)]
+    record: RecordArgs,
     /// The node.
     #[command(flatten)]
     pub host: HostArgs,
@@ -122,6 +129,7 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.tee {
         publisher.tee(path).await?;
     }
+    let recording = args.record.start(&host.handle, publisher.id(), host.out).await?;
     let mut ready = host.stream_fields(publisher.id());
     ready["stream"] = json!(publisher.link().to_string());
     let outcome = match capture {
@@ -129,7 +137,14 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
             ready["encoder"] = json!(capture.encoder_name());
             host.announce_ready(ready);
             host.out.note(&format!("publishing {}", publisher.link()));
-            let fed = feed(&mut publisher, events);
+            let end_wanted = publisher.end_wanted();
+            let fed = async {
+                tokio::select! {
+                    outcome = feed(&mut publisher, events) => outcome,
+                    // By the API: an end like any other.
+                    () = end_wanted => Ok(()),
+                }
+            };
             let outcome = host.run_until(fed).await;
             capture.stop();
             publisher.end().await;
@@ -147,6 +162,7 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
         }
     };
     host.leave().await;
+    recording.finish().await;
     outcome
 }
 
@@ -157,11 +173,20 @@ async fn feed(
 ) -> anyhow::Result<()> {
     while let Some(event) = events.recv().await {
         match event {
-            CaptureEvent::Bytes(flv) => publisher.push(flv).await?,
-            CaptureEvent::Restarted => publisher.restart(),
+            CaptureEvent::Bytes(flv) => match publisher.push(flv).await {
+                Err(PushError::Ended) => break,
+                outcome => outcome?,
+            },
+            CaptureEvent::Restarted => {
+                publisher.restart();
+                publisher.pause(false).await?;
+            }
             CaptureEvent::Warning(text) => tracing::warn!("{text}"),
             CaptureEvent::DeviceLost { message } => {
-                tracing::error!("the device is gone: {message}");
+                tracing::error!(
+                    "the device is gone: {message}; the stream pauses until it is back"
+                );
+                publisher.pause(true).await?;
             }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
             CaptureEvent::Ended => break,
@@ -215,6 +240,7 @@ impl PublishArgs {
             description: self.description.clone(),
             tags: self.tags.clone(),
             k: self.stripes,
+            preview: self.preview,
             rate: encoded_here.then(|| Bitrate::from_bps(self.bitrate.as_bps() + audio.as_bps())),
         }
     }

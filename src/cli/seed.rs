@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     host::{Host, HostArgs},
     output::Usage,
+    record::RecordArgs,
 };
 use crate::node::StreamRef;
 
@@ -14,6 +15,9 @@ use crate::node::StreamRef;
 pub struct SeedArgs {
     /// The stream: a link (`astral:...`) or the 64 digits of its id
     stream: String,
+    /// Recording.
+    #[command(flatten)]
+    record: RecordArgs,
     /// The node.
     #[command(flatten)]
     pub host: HostArgs,
@@ -31,6 +35,7 @@ pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);
     host.handle.seed(&stream).await?;
+    let recording = args.record.start(&host.handle, stream.id(), host.out).await?;
     host.out.note(&format!("seeding {}", args.stream));
     let ended = host.handle.clone();
     let until_the_end = async move {
@@ -39,5 +44,6 @@ pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     };
     let outcome = host.run_until(until_the_end).await;
     host.leave().await;
+    recording.finish().await;
     outcome
 }

@@ -1,0 +1,136 @@
+//! `--record`: what a command plays, forwards or publishes goes to files as well.
+//!
+//! Owns the flags and the task. Does not own files (see `edge::record`).
+
+use std::{path::PathBuf, time::Duration};
+
+use astral_core::ids::StreamId;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::output::Output;
+use crate::{
+    edge::record::{Format, RecordSpec, record},
+    node::{Handle, WatchSpec},
+};
+
+/// What a recording may be behind live: files lose nothing by it.
+const LAG: Duration = Duration::from_secs(3);
+/// For the last bytes, when the command ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Flags of a recording.
+#[derive(Args, Clone, Debug)]
+pub struct RecordArgs {
+    /// Record into files in this folder as well; survives interruptions of the source
+    #[arg(long, value_name = "DIR", help_heading = "Recording")]
+    record: Option<PathBuf>,
+    /// What files: flv keeps every codec, mp4 (fragmented) is what editors like
+    #[arg(long, value_enum, default_value_t, requires = "record", help_heading = "Recording")]
+    record_format: FormatChoice,
+    /// A new file at the first keyframe after this long, such as 1h [default: one file]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "record",
+        help_heading = "Recording")]
+    record_segment: Option<Duration>,
+    /// Most disk space, such as 20GB: the oldest file goes [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "record",
+        help_heading = "Recording")]
+    record_max: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum FormatChoice {
+    #[default]
+    Flv,
+    Mp4,
+}
+
+/// A running recording, or none.
+#[must_use]
+pub struct Running(Option<JoinHandle<()>>);
+
+impl RecordArgs {
+    /// Begins to record `stream` if it was asked for.
+    ///
+    /// # Errors
+    /// When the node can't read the stream.
+    pub async fn start(
+        &self,
+        handle: &Handle,
+        stream: StreamId,
+        out: Output,
+    ) -> anyhow::Result<Running> {
+        let Some(folder) = self.record.clone() else { return Ok(Running(None)) };
+        let spec = RecordSpec {
+            folder,
+            format: match self.record_format {
+                FormatChoice::Flv => Format::Flv,
+                FormatChoice::Mp4 => Format::Mp4,
+            },
+            segment: self.record_segment,
+            bytes_max: self.record_max,
+        };
+        let source = handle.watch(&stream.into(), WatchSpec::keep_all(LAG)).await?;
+        Ok(Running(Some(tokio::spawn(async move {
+            match record(source, stream, spec).await {
+                Ok(recorded) => out.event(
+                    "recorded",
+                    json!({"stream": stream, "files": recorded.files, "bytes": recorded.bytes}),
+                ),
+                // The stream goes on without.
+                Err(error) => {
+                    tracing::error!("{error}");
+                    let message = error.to_string();
+                    out.event("recording_failed", json!({"stream": stream, "message": message}));
+                }
+            }
+        }))))
+    }
+}
+
+impl Running {
+    /// Waits a moment for the last bytes.
+    pub async fn finish(self) {
+        if let Some(task) = self.0
+            && tokio::time::timeout(LAST_WORDS, task).await.is_err()
+        {
+            tracing::warn!("the end of the recording was not written within {LAST_WORDS:?}");
+        }
+    }
+}
+
+/// Reads `500MB`, `20GB`, `1GiB` or plain bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" | "M" => 1_000_000,
+        "GB" | "G" => 1_000_000_000,
+        "TB" | "T" => 1_000_000_000_000,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("write it as 500MB or 20GB".to_owned()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "write it as 500MB or 20GB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in
+            [("1", 1), ("500MB", 500_000_000), ("2GiB", 2 << 30), ("3 GB", 3_000_000_000)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "0", "GB", "5 apples", "99999999999TB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

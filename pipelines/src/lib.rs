@@ -11,6 +11,7 @@
 
 mod bus;
 mod capture;
+mod convert;
 mod description;
 mod device;
 mod encoder;
@@ -29,6 +30,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 pub use capture::{Capture, CaptureEvent, CaptureSource, CaptureSpec};
+pub use convert::{ConvertError, OpusToAac, Sound};
 pub use device::{Device, DeviceKind, devices};
 pub use encoder::Encoder;
 pub use error::{CaptureError, InitError, PlayError};

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     edge::{
-        http_flv,
+        hls, http_flv,
         interest::{Interests, Pin},
         local::{Access, BindError, Gate, bind},
         ports::Streams,
@@ -213,6 +213,18 @@ impl Local {
     #[must_use]
     pub fn http_flv_url(&self, stream: StreamId) -> String {
         http_flv::url(&self.api.api_url, stream)
+    }
+
+    /// Where a player on this machine opens `stream` over RTMP.
+    #[must_use]
+    pub fn rtmp_play_url(&self, stream: StreamId) -> String {
+        format!("{}/{stream}", self.rtmp_url())
+    }
+
+    /// Where a player on this machine opens `stream` as HLS.
+    #[must_use]
+    pub fn hls_url(&self, stream: StreamId) -> String {
+        hls::url(&self.api.api_url, stream)
     }
 
     /// What happened on the RTMP port.

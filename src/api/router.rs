@@ -19,7 +19,7 @@ use super::{
     state::Api,
     stats, stream, streams, tickets, url, watch,
 };
-use crate::edge::http_flv;
+use crate::edge::{hls, http_flv, page_in};
 
 /// Everything that the node serves over HTTP.
 pub(super) fn router(api: Api) -> Router {
@@ -51,7 +51,9 @@ pub(super) fn router(api: Api) -> Router {
         .nest("/api/v1", v1)
         .fallback(app::serve)
         .with_state(api.clone())
-        .merge(http_flv::router(api.interests.clone(), api.gate))
+        .merge(http_flv::router(api.interests.clone(), api.gate.clone()))
+        .merge(hls::router(api.interests.clone(), api.gate.clone()))
+        .merge(page_in::router(api.publishing.keys(), api.gate))
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(guard, guard::check))
 }

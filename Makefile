@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera web test-web pictures bars plots mutants
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera web test-web pictures bars plots mutants test-long
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,10 @@ plots: ## draw the pictures of netsim/README.md anew
 
 mutants: ## break one rule after the other: a test and a scenario must notice each
 	netsim/mutants/run.sh
+
+test-long: test-packages $(WEB) ## what takes long: every player and OBS, with a reason for each that is not there
+	@$(TOOLS) tests/debian-long.txt || echo "astral: some players can't be installed; their tests say so"
+	$(CARGO) test --locked --test e2e -- --ignored --nocapture --test-threads 1
 
 test-camera: test-packages ## publish from a virtual camera (vivid) inside QEMU
 	tests/camera/run.sh

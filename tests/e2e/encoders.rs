@@ -91,7 +91,7 @@ fn rtmp_source(network: &Network, name: &str, tee: &Path) -> Node {
 }
 
 /// ffmpeg pushing its test picture and a tone in real time.
-fn push(url: &str, frames: u32) -> Child {
+pub fn push(url: &str, frames: u32) -> Child {
     let seconds = format!("{}", f64::from(frames) / 15.0);
     Command::new("ffmpeg")
         .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=15"])
@@ -114,7 +114,7 @@ fn push(url: &str, frames: u32) -> Child {
 }
 
 /// How many video frames of an FLV file decode.
-fn frames(flv: &Path) -> u32 {
+pub fn frames(flv: &Path) -> u32 {
     let count = Command::new("ffprobe")
         .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
         .args(["-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"])

@@ -13,6 +13,7 @@ mod man;
 mod output;
 mod play;
 mod publish;
+mod record;
 mod run;
 mod seed;
 mod signals;

@@ -77,7 +77,7 @@ fn sheet(api: &Api, state: &NodeState) -> Sheet {
 
 fn node(sheet: &mut Sheet, state: &NodeState) {
     let overlay = &state.overlay;
-    let version = [("version", env!("ASTRAL_VERSION"))];
+    let version = [("version", env!("LONG_VERSION"))];
     sheet.gauge("astral_build", "Always 1; the version is a label", &version, 1.0);
     sheet.gauge("astral_uptime_seconds", "Since the start", &[], state.uptime.as_secs_f64());
     let reachable = f64::from(u8::from(overlay.reachable));

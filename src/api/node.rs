@@ -28,7 +28,7 @@ pub(super) fn of(api: &Api, state: &NodeState) -> NodeDto {
     NodeDto {
         peer_id: api.node.peer_id(),
         node_id: overlay.me.node,
-        version: env!("ASTRAL_VERSION"),
+        version: env!("LONG_VERSION"),
         listen: api.node.listen_addrs(),
         api: api.api_url.clone(),
         rtmp: api.publishing.rtmp_url().to_owned(),

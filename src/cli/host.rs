@@ -139,7 +139,7 @@ impl Host {
             "api": self.local.api_url(),
             "rtmp": self.local.rtmp_url(),
             "token_file": self.token_file,
-            "version": env!("ASTRAL_VERSION"),
+            "version": env!("LONG_VERSION"),
         });
         let web = self.local.web_link().ok();
         ready["web"] = json!(web);

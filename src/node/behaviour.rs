@@ -107,7 +107,7 @@ impl Behaviour {
             .with_max_established_incoming(Some(ESTABLISHED_INCOMING_MAX))
             .with_max_established_per_peer(Some(PER_PEER_MAX));
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.public())
-            .with_agent_version(concat!("astral/", env!("ASTRAL_VERSION")).to_owned())
+            .with_agent_version(concat!("astral/", env!("LONG_VERSION")).to_owned())
             .with_push_listen_addr_updates(true);
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
         Ok(Self {

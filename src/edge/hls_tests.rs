@@ -13,7 +13,7 @@ use super::*;
 use crate::edge::{fake::FakeStreams, ports::MediaItem};
 
 const ID: StreamId = StreamId([9; 32]);
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// An init segment, or two seconds of ten pictures a second from a keyframe on.
 fn piece(from_ms: u32) -> MediaItem {

@@ -25,7 +25,9 @@ fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Option<Output> {
     match Command::new(program).args(args).envs(env.iter().copied()).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("NOT TESTED with {program}: {error} (tests/debian-long.txt names its package)");
+            eprintln!(
+                "NOT TESTED with {program}: {error} (tests/debian-long.txt names its package)"
+            );
             None
         }
     }
@@ -79,7 +81,18 @@ fn vlc(url: &str, to: &Path) {
     let run_time = format!("--run-time={SECONDS}");
     let home = format!("HOME={}", folder.display());
     let args = [
-        "-u", "nobody", "--", "env", &home, "cvlc", "-I", "dummy", "--sout", &sout, &run_time, url,
+        "-u",
+        "nobody",
+        "--",
+        "env",
+        &home,
+        "cvlc",
+        "-I",
+        "dummy",
+        "--sout",
+        &sout,
+        &run_time,
+        url,
         "vlc://quit",
     ];
     let Some(output) = run("runuser", &args, &[]) else { return };

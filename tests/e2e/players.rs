@@ -29,11 +29,7 @@ fn rtmp_and_hls_of_a_forwarding_node_play_from_their_first_frame_without_an_erro
         .unwrap();
     let probed = String::from_utf8_lossy(&probed.stdout);
     assert!(probed.contains("h264,320,180") && probed.contains("aac"), "{probed}");
-    std::thread::scope(|players| {
-        players.spawn(|| gstreamer_decodes(&format!("rtmp2src location={rtmp}"), "flvdemux"));
-        let hls = format!("souphttpsrc location={hls} ! hlsdemux");
-        players.spawn(move || gstreamer_decodes(&hls, "qtdemux"));
-    });
+    gstreamer_decodes(&format!("rtmp2src location={rtmp} ! flvdemux"));
 }
 
 #[test]
@@ -90,9 +86,9 @@ fn ffmpeg_decodes(url: &str) {
     assert!(decoded.status.success() && complaints.is_empty(), "{url}: {complaints}");
 }
 
-fn gstreamer_decodes(source: &str, demux: &str) {
+fn gstreamer_decodes(source: &str) {
     let pipeline = format!(
-        "{source} ! {demux} ! h264parse ! avdec_h264 ! videoconvert ! fakesink num-buffers=45 sync=false"
+        "{source} ! h264parse ! avdec_h264 ! videoconvert ! fakesink num-buffers=45 sync=false"
     );
     let played = Command::new("gst-launch-1.0")
         .args(["-q"])

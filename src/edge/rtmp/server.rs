@@ -28,7 +28,7 @@ use super::{
     connection::{Connection, Context, READ_BYTES_HALF_OPEN},
     ingest::IngestKeys,
 };
-use crate::edge::interest::Interests;
+use crate::edge::interest::{Interests, READERS_MAX};
 
 /// Most that a half-open connection holds of what it was sent: unfinished messages, one read, and
 /// the handshake.
@@ -40,7 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Limits on connections. All of them end only the connection concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtmpLimits {
-    /// Connections that publish or play at the same time; more are refused. Default 128.
+    /// Connections that publish or play at the same time; more are refused. Default:
+    /// as many as may read, and 64 encoders.
     pub connections_max: usize,
     /// Connections that do neither yet; the oldest makes way for a new one. Default 128, which is
     /// 18 MiB at most.
@@ -62,7 +63,7 @@ pub struct RtmpLimits {
 impl Default for RtmpLimits {
     fn default() -> Self {
         Self {
-            connections_max: 128,
+            connections_max: READERS_MAX + 64,
             half_open_max: 128,
             setup_max: Duration::from_secs(5),
             first_media_max: Duration::from_secs(10),

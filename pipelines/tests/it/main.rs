@@ -6,7 +6,6 @@
 
 mod capture;
 mod common;
-mod convert;
 mod descriptions;
 mod play;
 mod window;

@@ -24,5 +24,5 @@ pub use settings::{SettingsDto, SettingsPatch};
 pub use stats::{
     AudienceDto, AudienceScope, ChildDto, FailoverDto, ParentDto, StandbyDto, StatsDto,
 };
-pub use stream::{NewStream, StreamDto, StreamPatch, StreamRole, StreamsDto, UrlDto};
+pub use stream::{NewStream, Play, StreamDto, StreamPatch, StreamRole, StreamsDto, UrlDto};
 pub use ticket::{TicketDto, TicketEndDto, TicketsDto};

@@ -16,12 +16,13 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{
     local::{Local, LocalConfig, LocalError},
-    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published},
+    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published, Texts},
 };
 use crate::{
     edge::{ports::IngestError, rtmp::KeyError},
     node::{
-        self, DriverCounters, Handle, NodeGone, NodeSnapshot, PublishError, PublishSpec, Publisher,
+        self, ControlError, DriverCounters, Handle, Metadata, NodeGone, NodeSnapshot, PublishError,
+        PublishSpec, Publisher,
     },
 };
 
@@ -63,6 +64,18 @@ impl From<PublishError> for PortError {
             | PublishError::Announcement { .. } => Self::Invalid { message },
             PublishError::Epoch { .. } => Self::Failed { message },
             PublishError::Gone(gone) => gone.into(),
+        }
+    }
+}
+
+impl From<ControlError> for PortError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NotOurs { stream } => {
+                Self::Unknown { what: format!("own stream {stream}") }
+            }
+            ControlError::Metadata(error) => error.into(),
+            ControlError::Gone(gone) => gone.into(),
         }
     }
 }
@@ -149,7 +162,16 @@ impl NodePort for Handle {
     }
 
     fn state(&self) -> BoxFuture<'_, Result<NodeState, PortError>> {
-        Box::pin(async move { Ok(self.snapshot().await?.into()) })
+        Box::pin(async move {
+            let mut state = NodeState::from(self.snapshot().await?);
+            for (id, flow) in &mut state.flows {
+                // For an own stream the wish is known before the relay hears of it.
+                if let Some(own) = self.publish_state(*id) {
+                    flow.paused = own.paused;
+                }
+            }
+            Ok(state)
+        })
     }
 
     fn publish(
@@ -170,6 +192,20 @@ impl NodePort for Handle {
 
     fn unseed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move { Ok(Self::unseed(self, id).await?) })
+    }
+
+    fn pause(&self, id: StreamId, paused: bool) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(Self::pause(self, id, paused).await?) })
+    }
+
+    fn edit(&self, id: StreamId, texts: Texts) -> BoxFuture<'_, Result<(), PortError>> {
+        let Texts { title, description, tags } = texts;
+        let metadata = Metadata { title, description, tags };
+        Box::pin(async move { Ok(Self::edit(self, id, metadata)?) })
+    }
+
+    fn end(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(Self::end(self, id)?) })
     }
 
     fn revoke(&self, ticket: TicketId) -> BoxFuture<'_, Result<(), PortError>> {

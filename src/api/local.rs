@@ -13,7 +13,7 @@ use super::{
     listener::BoundedListener,
     observer,
     port::{NodePort, Published},
-    publishing::{Publishing, Source},
+    publishing::{Outside, Publishing, Source},
     router,
     session::NoRandomness,
     state::{Api, Parts},
@@ -239,7 +239,7 @@ impl Local {
     /// # Errors
     /// [`KeyError`] when too many keys are open; the stream is ended then.
     pub fn ingest_into(&self, name: &str, stream: Box<dyn Published>) -> Result<String, KeyError> {
-        self.api.publishing.take_encoder(name, stream)
+        self.api.publishing.take_encoder(name, stream, Outside::Encoder)
     }
 
     /// Lets `POST /streams` publish from `source` under `name`.

@@ -33,7 +33,7 @@ use super::{
     ),
     paths(
         node::show, shutdown::shutdown, devices::list, settings::show, settings::change,
-        healthz::show, metrics::show, streams::list, streams::create, stream::show, stream::end,
+        healthz::show, metrics::show, streams::list, streams::create, stream::show, stream::change, stream::end,
         watch::start, watch::stop, seed::start, seed::stop, stats::show, url::show, peers::list,
         peers::forget, tickets::list, tickets::revoke, graph::show, events::follow, session::open,
         session::check, session::create,

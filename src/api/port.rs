@@ -94,6 +94,17 @@ pub struct PublishRequest {
     pub stripes: Option<u8>,
 }
 
+/// What lists show of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Texts {
+    /// A line for people.
+    pub title: String,
+    /// A paragraph for people.
+    pub description: String,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+}
+
 /// A stream being published.
 pub trait Published: Ingest {
     /// Its id.
@@ -146,6 +157,25 @@ pub trait NodePort: Send + Sync + 'static {
     /// # Errors
     /// [`PortError::Gone`].
     fn unseed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>>;
+
+    /// Pauses a stream published here, or lets it go on.
+    ///
+    /// # Errors
+    /// [`PortError::Unknown`] when it is not published here.
+    fn pause(&self, id: StreamId, paused: bool) -> BoxFuture<'_, Result<(), PortError>>;
+
+    /// Says something else about a stream published here.
+    ///
+    /// # Errors
+    /// [`PortError::Unknown`] when it is not published here, [`PortError::Invalid`] for texts that
+    /// are too long.
+    fn edit(&self, id: StreamId, texts: Texts) -> BoxFuture<'_, Result<(), PortError>>;
+
+    /// Ends a stream published here, whoever fills it.
+    ///
+    /// # Errors
+    /// [`PortError::Unknown`] when it is not published here.
+    fn end(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>>;
 
     /// Ends a ticket that this node gave.
     ///

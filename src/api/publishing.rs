@@ -21,6 +21,8 @@ use crate::{
 
 /// The source that every node offers: an encoder of the user's.
 pub(super) const FROM_ENCODER: &str = "rtmp";
+/// The other one: the web page, by `edge::page_in`.
+pub(super) const FROM_PAGE: &str = "browser";
 /// Streams published through the API at the same time; each captures and encodes.
 pub const OWN_MAX: usize = 32;
 /// Until an ended stream has told everybody.
@@ -62,6 +64,15 @@ pub trait Source: Send + Sync + 'static {
     fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Filler, String>>;
 }
 
+/// Who brings media from outside this program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outside {
+    /// A program, by its key.
+    Encoder,
+    /// The web page, by the stream's id; a program may as well.
+    Page,
+}
+
 /// A stream published here, for lists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Own {
@@ -69,6 +80,8 @@ pub(super) struct Own {
     pub(super) link: String,
     pub(super) name: String,
     pub(super) publish_url: Option<String>,
+    /// Who brings its media, when it comes from outside.
+    pub(super) outside: Option<Outside>,
 }
 
 struct Entry {
@@ -92,13 +105,13 @@ impl Publishing {
         Self { keys, tasks, rtmp_url, table: Arc::default(), sources: Arc::default() }
     }
 
-    pub(super) fn rtmp_url(&self) -> &str {
-        &self.rtmp_url
-    }
-
-    /// The keys of the streams that wait for an encoder, or a page.
+    /// The open keys, for the other ways in.
     pub(super) fn keys(&self) -> IngestKeys {
         self.keys.clone()
+    }
+
+    pub(super) fn rtmp_url(&self) -> &str {
+        &self.rtmp_url
     }
 
     /// Offers `source` under `name` from here on.
@@ -114,7 +127,8 @@ impl Publishing {
     /// What `POST /streams` takes as `source`: an encoder always, and the offered sources.
     pub(super) fn offered(&self) -> Vec<String> {
         let sources = self.sources();
-        std::iter::once(FROM_ENCODER)
+        [FROM_ENCODER, FROM_PAGE]
+            .into_iter()
             .chain(sources.keys().map(String::as_str))
             .map(str::to_owned)
             .collect()
@@ -126,6 +140,7 @@ impl Publishing {
         &self,
         name: &str,
         mut stream: Box<dyn Published>,
+        outside: Outside,
     ) -> Result<String, KeyError> {
         let id = stream.id();
         let mut feed = match self.keys.open() {
@@ -135,9 +150,12 @@ impl Publishing {
                 return Err(error);
             }
         };
-        feed.admit_page(id);
+        match outside {
+            Outside::Encoder => {}
+            Outside::Page => feed.admit_page(id),
+        }
         let url = format!("{}/{}", self.rtmp_url, feed.key());
-        let stop = self.enter(name, &*stream, Some(url.clone()));
+        let stop = self.enter(name, &*stream, Some((url.clone(), outside)));
         let stopping = self.tasks.child_token();
         let task = async move {
             tokio::select! {
@@ -187,9 +205,11 @@ impl Publishing {
         &self,
         name: &str,
         stream: &dyn Published,
-        publish_url: Option<String>,
+        outside: Option<(String, Outside)>,
     ) -> CancellationToken {
-        let own = Own { id: stream.id(), link: stream.link(), name: name.to_owned(), publish_url };
+        let (publish_url, outside) = outside.unzip();
+        let (id, link) = (stream.id(), stream.link());
+        let own = Own { id, link, name: name.to_owned(), publish_url, outside };
         let stop = self.tasks.child_token();
         let entry = Entry { own, stop: stop.clone(), ended: CancellationToken::new() };
         self.table().insert(stream.id(), entry);

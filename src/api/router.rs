@@ -33,7 +33,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/peers", get(peers::list))
         .route("/peers/{id}", delete(peers::forget))
         .route("/streams", get(streams::list).post(streams::create))
-        .route("/streams/{id}", get(stream::show).delete(stream::end))
+        .route("/streams/{id}", get(stream::show).patch(stream::change).delete(stream::end))
         .route("/streams/{id}/watch", post(watch::start).delete(watch::stop))
         .route("/streams/{id}/seed", post(seed::start).delete(seed::stop))
         .route("/streams/{id}/stats", get(stats::show))

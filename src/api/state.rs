@@ -15,20 +15,20 @@ use tokio_util::sync::CancellationToken;
 use super::{
     changes::Changes,
     devices::Devices,
-    dto::{StreamDto, StreamRole, UrlDto},
+    dto::{Play, StreamDto, StreamRole, UrlDto},
     error::Problem,
     events::EventCounters,
     history::History,
     observer::Pulse,
     port::{NodePort, NodeState},
-    publishing::Publishing,
+    publishing::{Outside, Publishing},
     rate::Rates,
     session::{Links, NoRandomness},
     token::Token,
 };
 use crate::{
     edge::{
-        http_flv,
+        hls, http_flv,
         interest::{Interests, Pin},
         local::Gate,
     },
@@ -59,6 +59,8 @@ pub(super) struct Api {
     pub(super) devices: Devices,
     /// Counts changes of the settings; held while they are compared and changed.
     pub(super) settings_revision: Arc<tokio::sync::Mutex<u64>>,
+    /// Held while a stream is compared and changed.
+    pub(super) stream_changes: Arc<tokio::sync::Mutex<()>>,
     seeds: Arc<Mutex<BTreeMap<StreamId, Pin>>>,
 }
 
@@ -96,6 +98,7 @@ impl Api {
             history: History::default(),
             devices: Devices::default(),
             settings_revision: Arc::default(),
+            stream_changes: Arc::default(),
             seeds: Arc::default(),
         }
     }
@@ -123,8 +126,9 @@ impl Api {
         self.seeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn http_flv(&self, id: StreamId) -> String {
-        http_flv::url(&self.api_url, id)
+    /// Where players on this machine open `id`.
+    pub(super) fn play(&self, id: StreamId) -> Play {
+        Play { http_flv: http_flv::url(&self.api_url, id), hls: hls::url(&self.api_url, id) }
     }
 
     /// Every stream that the node knows of, in the order of their ids.
@@ -136,20 +140,18 @@ impl Api {
             let link = astral_core::ids::StreamName::new(view.name.clone())
                 .map(|name| StreamLink { source: view.source, name }.to_string());
             let link = link.unwrap_or_default();
-            StreamDto::announced(view, role, link, self.http_flv(view.stream))
+            StreamDto::announced(view, role, link, self.play(view.stream))
         });
         let mut streams: BTreeMap<StreamId, StreamDto> =
             announced.map(|stream| (stream.id, stream)).collect();
         let watched = overlay.watches.iter().map(|watch| watch.stream);
         for id in overlay.publishing.iter().copied().chain(watched) {
             let role = StreamRole::of(id, overlay).unwrap_or(StreamRole::Listed);
-            streams
-                .entry(id)
-                .or_insert_with(|| StreamDto::unannounced(id, role, self.http_flv(id)));
+            streams.entry(id).or_insert_with(|| StreamDto::unannounced(id, role, self.play(id)));
         }
         for own in self.publishing.list() {
             let stream = streams.entry(own.id).or_insert_with(|| {
-                StreamDto::unannounced(own.id, StreamRole::Publishing, self.http_flv(own.id))
+                StreamDto::unannounced(own.id, StreamRole::Publishing, self.play(own.id))
             });
             stream.link = Some(own.link);
             stream.own = true;
@@ -175,8 +177,22 @@ impl Api {
     /// The URLs of a stream, whether the node knows it or not.
     pub(super) fn urls(&self, id: StreamId) -> UrlDto {
         let own = self.publishing.list().into_iter().find(|own| own.id == id);
-        let (link, publish_url) = own.map(|own| (own.link, own.publish_url)).unzip();
-        UrlDto { id, link, http_flv: self.http_flv(id), publish_url: publish_url.flatten() }
+        let (link, publish_url, outside) = match own {
+            Some(own) => (Some(own.link), own.publish_url, own.outside),
+            None => (None, None, None),
+        };
+        let Play { http_flv, hls } = self.play(id);
+        let ws = self.api_url.replacen("http", "ws", 1);
+        UrlDto {
+            id,
+            link,
+            http_flv,
+            hls,
+            rtmp: format!("{}/{id}", self.publishing.rtmp_url()),
+            ws_flv: format!("{ws}/live/{id}"),
+            ws_publish: (outside == Some(Outside::Page)).then(|| format!("{ws}/publish/{id}")),
+            publish_url,
+        }
     }
 }
 

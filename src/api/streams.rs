@@ -13,7 +13,7 @@ use super::{
     dto::{NewStream, Page, StreamsDto, UrlDto, paginate},
     error::Problem,
     port::PublishRequest,
-    publishing::{FROM_ENCODER, OWN_MAX, Wanted},
+    publishing::{FROM_ENCODER, FROM_PAGE, OWN_MAX, Outside, Wanted},
     state::Api,
 };
 
@@ -45,7 +45,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let name = StreamName::new(new.name).map_err(|error| Problem::invalid(error.to_string()))?;
     let source = match new.source.as_str() {
-        FROM_ENCODER => None,
+        FROM_ENCODER | FROM_PAGE => None,
         other => Some(api.publishing.source(other).ok_or_else(|| {
             let offered = api.publishing.offered().join(", ");
             Problem::invalid(format!("this node has no such source; it has {offered}"))
@@ -79,7 +79,9 @@ pub(super) async fn create(
     match filler {
         Some(filler) => api.publishing.take_source(name.as_str(), stream, filler),
         None => {
-            api.publishing.take_encoder(name.as_str(), stream)?;
+            let page = new.source == FROM_PAGE;
+            let outside = if page { Outside::Page } else { Outside::Encoder };
+            api.publishing.take_encoder(name.as_str(), stream, outside)?;
         }
     }
     let location = [(header::LOCATION, format!("/api/v1/streams/{id}"))];

@@ -35,7 +35,7 @@ use tokio::{
 use super::{
     body::BODY_BYTES_MAX,
     local::{Local, LocalConfig, LocalError},
-    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published},
+    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published, Texts},
     publishing::{Filler, Source, Wanted},
 };
 use crate::edge::{
@@ -210,6 +210,21 @@ impl NodePort for FakeNode {
         Box::pin(async { Ok(()) })
     }
 
+    fn pause(&self, id: StreamId, paused: bool) -> BoxFuture<'_, Result<(), PortError>> {
+        self.note(format!("pause {} {paused}", id.short()));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn edit(&self, id: StreamId, texts: Texts) -> BoxFuture<'_, Result<(), PortError>> {
+        self.note(format!("edit {} {} {:?}", id.short(), texts.title, texts.tags));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn end(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
+        self.note(format!("end {}", id.short()));
+        Box::pin(async { Ok(()) })
+    }
+
     fn revoke(&self, ticket: TicketId) -> BoxFuture<'_, Result<(), PortError>> {
         self.note(format!("revoke {}", ticket.0));
         Box::pin(async { Ok(()) })
@@ -340,6 +355,7 @@ fn changes() -> Vec<(&'static str, String, Value)> {
         ("POST", format!("/api/v1/streams/{LISTED}/seed"), Value::Null),
         ("DELETE", format!("/api/v1/streams/{LISTED}/seed"), Value::Null),
         ("DELETE", format!("/api/v1/tickets/{}", u64::MAX - 1), Value::Null),
+        ("PATCH", format!("/api/v1/streams/{LISTED}"), json!({"paused": true})),
         ("PATCH", "/api/v1/settings".into(), json!({"max_copies": 1})),
         ("POST", "/api/v1/links".into(), Value::Null),
     ]
@@ -480,6 +496,8 @@ async fn a_stream_for_an_encoder_lives_from_its_post_to_its_delete() {
     assert_eq!(server.raw("GET", &format!("{path}/url"), "", "").await.status, 401);
     let url = server.ask("GET", &format!("{path}/url"), None).await.json();
     assert_eq!(url["publish_url"], publish_url);
+    assert_eq!(url["ws_publish"], Value::Null);
+    assert!(url["hls"].as_str().unwrap().ends_with("/index.m3u8"), "{url}");
     assert_eq!(server.ask("DELETE", &path, None).await.status, 204);
     assert_eq!(server.done(), ["publish third as Third", "ended"]);
     assert_eq!(server.ask("DELETE", &path, None).await.status, 404);

@@ -77,6 +77,8 @@ pub struct StreamDto {
     pub paused: bool,
     /// Where a player on this machine opens it.
     pub http_flv: String,
+    /// The same as HLS.
+    pub hls: String,
 }
 
 /// `GET /streams/{id}/url` (with the token) and the answer to `POST /streams`.
@@ -89,6 +91,14 @@ pub struct UrlDto {
     pub link: Option<String>,
     /// Where a player on this machine opens it.
     pub http_flv: String,
+    /// The same as HLS.
+    pub hls: String,
+    /// The same as RTMP.
+    pub rtmp: String,
+    /// Where a page reads it over a WebSocket.
+    pub ws_flv: String,
+    /// Where a page fills it over a WebSocket; only for `"source": "browser"`.
+    pub ws_publish: Option<String>,
     /// Where its encoder publishes, key included; only for streams that wait for one here.
     pub publish_url: Option<String>,
 }
@@ -177,10 +187,19 @@ impl StreamRole {
     }
 }
 
+/// Where players on this machine open a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Play {
+    /// As HTTP-FLV.
+    pub http_flv: String,
+    /// As HLS.
+    pub hls: String,
+}
+
 impl StreamDto {
     /// A stream that is announced.
     #[must_use]
-    pub fn announced(view: &StreamView, role: StreamRole, link: String, http_flv: String) -> Self {
+    pub fn announced(view: &StreamView, role: StreamRole, link: String, play: Play) -> Self {
         Self {
             id: view.stream,
             link: Some(link),
@@ -201,14 +220,15 @@ impl StreamDto {
             announced: true,
             own: view.mine,
             paused: false,
-            http_flv,
+            http_flv: play.http_flv,
+            hls: play.hls,
         }
     }
 
     /// A stream that is not announced: one that waits for its encoder, or one watched by its id
     /// whose announcement has not come.
     #[must_use]
-    pub const fn unannounced(id: StreamId, role: StreamRole, http_flv: String) -> Self {
+    pub fn unannounced(id: StreamId, role: StreamRole, play: Play) -> Self {
         Self {
             id,
             link: None,
@@ -229,7 +249,8 @@ impl StreamDto {
             announced: false,
             own: false,
             paused: false,
-            http_flv,
+            http_flv: play.http_flv,
+            hls: play.hls,
         }
     }
 

@@ -141,3 +141,43 @@ async fn the_api_describes_itself() {
     assert_eq!(document["openapi"], "3.1.0");
     assert!(document["paths"]["/streams/{id}"]["get"].is_object());
 }
+
+#[tokio::test]
+async fn an_own_stream_is_changed_paused_and_ended_and_no_other_is() {
+    let server = server().await;
+    let theirs = format!("/api/v1/streams/{LISTED}");
+    let patch = json!({"title": "Mine now"});
+    let refused = server.ask("PATCH", &theirs, Some(patch.clone())).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("not_yours")));
+    assert_eq!(server.ask("DELETE", &theirs, None).await.status, 409);
+    let new = json!({"name": "third", "source": "rtmp"});
+    let made = server.ask("POST", "/api/v1/streams", Some(new)).await.json();
+    let path = format!("/api/v1/streams/{}", made["id"].as_str().unwrap());
+    let changed = server.ask("PATCH", &path, Some(patch)).await;
+    assert_eq!((changed.status, &changed.json()["title"]), (200, &json!("Mine now")));
+    let paused = server.ask("PATCH", &path, Some(json!({"paused": true}))).await.json();
+    assert_eq!((&paused["paused"], &paused["own"]), (&json!(true), &json!(true)));
+    let auth = format!("Authorization: Bearer {}\r\n", server.token);
+    let stale = format!("{auth}Content-Type: application/json\r\nIf-Match: \"9.9.9\"\r\n");
+    assert_eq!(server.raw("PATCH", &path, &stale, "{\"paused\": false}").await.status, 412);
+    let wrong = server.ask("PATCH", &path, Some(json!({"rate": 1}))).await;
+    assert_eq!(wrong.status, 422);
+    let short = &made["id"].as_str().unwrap()[..8];
+    let done = server.done();
+    assert_eq!(done[1..], [format!("edit {short} Mine now []"), format!("pause {short} true")]);
+}
+
+#[tokio::test]
+async fn a_stream_of_the_page_says_where_the_page_fills_it() {
+    let server = server().await;
+    let new = json!({"name": "third", "source": "browser"});
+    let made = server.ask("POST", "/api/v1/streams", Some(new)).await.json();
+    let wanted = format!("ws://{}/publish/{}", server.host(), made["id"].as_str().unwrap());
+    assert_eq!(made["ws_publish"], wanted);
+    assert!(
+        server.raw("GET", "/api/v1/node", "", "").await.json()["sources"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("browser"))
+    );
+}

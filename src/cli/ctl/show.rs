@@ -192,6 +192,8 @@ pub fn urls(urls: &Value) -> String {
         ("stream", known("id")),
         ("link", known("link")),
         ("play", known("http_flv")),
+        ("as HLS", known("hls")),
+        ("as RTMP", known("rtmp")),
         ("publish", known("publish_url")),
     ];
     facts(lines.into_iter().filter_map(|(what, url)| Some((what, url?))))

@@ -7,6 +7,8 @@
 //! at it; and what comes next on a stripe that stands still while its parent is there, has gone or
 //! is starved itself. A stripe without a parent is kept alive by that alone.
 
+use std::time::Duration;
+
 use super::{
     config::{ASK_CHUNKS_MAX, NEIGHBOURS_MAX, RelayConfig, SEQ_MAX},
     flow::{Arrival, Flow},
@@ -34,6 +36,8 @@ use crate::{
 const PARENT_PART: u64 = 8;
 /// Chunks ahead that are asked for of a stripe that no parent brings, of all neighbours together.
 const PULL_CHUNKS: u64 = ASK_CHUNKS_MAX * NEIGHBOURS_MAX as u64;
+/// The next look at stripes that live on neighbours is never sooner.
+const PULL_SOONEST: Duration = Duration::from_millis(10);
 /// Chunks of a gap that are looked at in one turn.
 const LOOKED_AT_MAX: usize = 512;
 
@@ -139,6 +143,10 @@ impl<P: Payload> Stream<P> {
         for stripe in 0..self.flow.k() {
             let since = self.stands_still_since(stripe);
             let stands_still = since.is_some_and(|at| at + config.starve_after <= now);
+            if since.is_none() {
+                // Paused, ended or not begun: nothing is to be pulled.
+                self.neighbours.brought(stripe);
+            }
             let pull = since.is_some() && self.neighbours.pull(stripe, stands_still, now);
             let incoming = &self.flow.stripes[usize::from(stripe)];
             if incoming.start.is_none() {
@@ -203,7 +211,8 @@ impl<P: Payload> Stream<P> {
         let since = (0..self.flow.k()).filter_map(|stripe| self.stands_still_since(stripe));
         let at = since.min().map_or(Timestamp::NEVER, |since| since + cx.config.starve_after);
         // Those that do already are asked for again in this rhythm.
-        at.max(cx.now + cx.config.gap_patience).min(self.neighbours.pull_at())
+        let pull_at = self.neighbours.pull_at().max(cx.now + PULL_SOONEST);
+        at.max(cx.now + cx.config.gap_patience).min(pull_at)
     }
 }
 

@@ -243,3 +243,30 @@ fn nobody_is_served_before_the_children_have_the_end() {
     assert!(net.relays[&node(1)].is_served(stream));
     net.assert_identical(node(2), 1);
 }
+
+#[test]
+fn a_stream_that_pauses_or_ends_while_it_lives_on_neighbours_lets_the_node_sleep() {
+    for ends in [false, true] {
+        let mut net = Net::new(camera(4), 3);
+        net.failover = false;
+        for number in 1..=3 {
+            net.feed(node(number), &[node(0)], ms(10));
+        }
+        net.neighbours(node(3), &[node(1), node(2)], ms(10));
+        net.run_until(at(3_000));
+        net.grant(node(0), node(3), StripeSet::EMPTY, StripeSet::EMPTY);
+        net.run_until(at(5_000));
+        assert!(net.stats(node(3)).neighbour_chunks_in > 10);
+        net.shooting = false;
+        if ends {
+            let end = net.camera.end();
+            net.local(end);
+        } else {
+            net.input(node(3), RelayInput::Paused { stream: stream_id(), paused: true });
+        }
+        net.run_until(at(8_000));
+        let before = net.timeouts;
+        net.run_until(at(9_000));
+        assert!(net.timeouts - before < 400, "{} in a second", net.timeouts - before);
+    }
+}

@@ -10,7 +10,11 @@ use astral_core::ids::StreamId;
 use astral_pipelines::{PlaySink, PlaySpec, Player, PlayerEvent};
 use clap::Args;
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
     host::{Host, HostArgs},
@@ -23,7 +27,7 @@ use crate::{
         sink::Sink,
         splice::{Clock, Splicer},
     },
-    node::{Handle, Playback, Policy, StreamRef, WatchSpec},
+    node::{Event, Handle, Playback, Policy, StreamRef, WatchSpec},
 };
 
 /// Flags of `astral play`.
@@ -85,19 +89,43 @@ pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
             }
         });
     }
-    let outcome = host.run_until(first_failure_or_end(sinks)).await;
+    let told = host.handle.events();
+    let outcome = host.run_until(first_failure_or_end(sinks, told, stream.id())).await;
     host.leave().await;
     recording.finish().await;
     outcome
 }
 
-/// Ends when every sink has ended, at once when one failed.
-async fn first_failure_or_end(mut sinks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Ends when every sink has ended, at once when one failed. When the stream is over, this node's
+/// children get the rest of it first.
+async fn first_failure_or_end(
+    mut sinks: JoinSet<anyhow::Result<bool>>,
+    mut told: broadcast::Receiver<Event>,
+    stream: StreamId,
+) -> anyhow::Result<()> {
+    let mut over = false;
     while let Some(ended) = sinks.join_next().await {
-        ended.context("a sink's task")??;
+        over |= ended.context("a sink's task")??;
+    }
+    let served = async {
+        loop {
+            match told.recv().await {
+                Ok(Event::Ended { stream: ended, .. }) if ended == stream => return,
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    };
+    if over {
+        // Elapsed: somebody below does not take it; it has had its time.
+        let _ = timeout(REST_MAX, served).await;
     }
     Ok(())
 }
+
+/// The children of a stream that is over have this long for its rest; the node itself gives them
+/// less.
+const REST_MAX: Duration = Duration::from_secs(8);
 
 /// Feeds a GStreamer player.
 async fn show(
@@ -106,13 +134,14 @@ async fn show(
     lag: Duration,
     out: Output,
     handle: &Handle,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let spec = PlaySpec { sink: choice.into(), lag, ..PlaySpec::default() };
     let started = tokio::task::spawn_blocking(move || Player::start(&spec)).await;
     let (player, mut input, events) = started.context("starting the player")??;
     let stream = playback.id;
     let watch = tokio::spawn(report(player, events, stream, out, handle.clone()));
     let mut splicer = Splicer::new(Clock::Zero);
+    let mut over = false;
     while let Some(item) = MediaSource::next(&mut playback).await {
         let flv = splicer.take(&item);
         if !flv.is_empty() && input.push(flv).await.is_err() {
@@ -120,11 +149,13 @@ async fn show(
             break;
         }
         if matches!(item, MediaItem::Ended { .. }) {
+            over = true;
             break;
         }
     }
     input.end();
-    watch.await.context("the player's reporter")?
+    watch.await.context("the player's reporter")??;
+    Ok(over)
 }
 
 /// Turns what the player says into events; ends with the player.

@@ -34,15 +34,16 @@ pub enum Sink {
 
 impl Sink {
     /// Opens this sink and writes `source` to it until the stream ends. A reader that has enough
-    /// (`play --sink fd:1 | head`) ends it too, and that is no error.
+    /// (`play --sink fd:1 | head`) ends it too, and that is no error. Says whether the stream is
+    /// over, rather than the reader gone.
     ///
     /// # Errors
     /// [`SinkError`] when the sink can't be opened or takes no more.
-    pub async fn write(self, mut source: impl MediaSource) -> Result<(), SinkError> {
+    pub async fn write(self, mut source: impl MediaSource) -> Result<bool, SinkError> {
         let mut sink = OpenSink::open(self)?;
         while let Some(item) = source.next().await {
             match sink.take(&item).await {
-                Err(SinkError::ReaderGone { .. }) => return Ok(()),
+                Err(SinkError::ReaderGone { .. }) => return Ok(false),
                 outcome => outcome?,
             }
             if matches!(item, MediaItem::Ended { .. }) {
@@ -50,8 +51,8 @@ impl Sink {
             }
         }
         match sink.finish().await {
-            Err(SinkError::ReaderGone { .. }) => Ok(()),
-            outcome => outcome.map(drop),
+            Err(SinkError::ReaderGone { .. }) => Ok(false),
+            outcome => outcome.map(|_| true),
         }
     }
 }

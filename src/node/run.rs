@@ -163,6 +163,8 @@ impl Driver {
         let tasks = self.shared.inner.tasks.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // What the overlay wants from the start comes before the first thing it is told.
+        self.drain();
         self.listening_changed();
         loop {
             tasks.panic_point(tasks::OVERLAY);

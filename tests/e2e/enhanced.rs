@@ -25,7 +25,7 @@ use crate::harness::{Network, SOON, Scratch, assert_identical, size, wait_until}
 const FPS: u32 = 15;
 const GOP: u32 = 15;
 /// Seconds of media: two are measured before the stream begins.
-const SECONDS: u32 = 4;
+const SECONDS: u32 = 6;
 
 /// A codec of the picture: its FourCC, its configuration's box in MP4, how ffmpeg is asked for it.
 struct Codec {

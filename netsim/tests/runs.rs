@@ -30,7 +30,7 @@ fn the_same_seed_is_the_same_run_and_another_is_not() {
 }
 
 /// The only thing that a profile, a compiler or a machine could change is arithmetic on fractions: this
-/// number is the same in debug and release builds, and so is every trace hash.
+/// number must come out of every build.
 #[test]
 fn draws_are_the_same_in_every_build() {
     let dice = Dice::new(7);

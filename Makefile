@@ -44,7 +44,7 @@ test: test-packages $(WEB) ## the test command: formatting, lints, every test
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace --no-fail-fast
-	@$(MAKE) --no-print-directory test-web
+	cd web && npm run --silent test
 
 test-web: test-packages $(WEB) ## the page's tests: units, then Chromium against real nodes
 	cd web && npm run --silent test

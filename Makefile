@@ -44,9 +44,9 @@ test: test-packages $(WEB) ## the test command: formatting, lints, every test
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace --no-fail-fast
-	cd web && npm run --silent test
+	$(MAKE) --no-print-directory test-web
 
-test-web: test-packages $(WEB) ## the page's tests: units, then Chromium against real nodes
+test-web: test-packages $(WEB) ## the page's tests alone: units, then Chromium against real nodes
 	cd web && npm run --silent test
 	$(CARGO) build --locked --bin astral
 	cd web && npm run --silent e2e

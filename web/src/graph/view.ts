@@ -142,9 +142,12 @@ export class GraphView {
   /** As in 2011 a dot grows with the number of its lines; the root keeps hubs on the screen. */
   private grow(): void {
     const crowd = Math.max(0.45, Math.min(1.4, 9 / Math.sqrt(this.graph.order + 1)));
-    this.graph.forEachNode((id, data) => {
-      this.graph.setNodeAttribute(id, "size", (Number(data.base) + Math.sqrt(this.graph.degree(id))) * crowd);
-    });
+    // One event for all of them. "zIndex" makes sigma index anew before it paints: told of sizes alone it
+    // repaints each dot at the place it had, which throws for a dot that was added since the last picture.
+    this.graph.updateEachNodeAttributes(
+      (id, data) => ({ ...data, size: (Number(data.base) + Math.sqrt(this.graph.degree(id))) * crowd }),
+      { attributes: ["size", "zIndex"] },
+    );
     const few = this.graph.order <= LABELS_ALL_MAX;
     this.sigma.setSetting("labelRenderedSizeThreshold", few ? 0 : 7);
     this.sigma.setSetting("labelDensity", few ? 3 : 0.35);

@@ -8,33 +8,26 @@
 //! `cargo bench --bench fanout` runs all; `FANOUT_N=1,16 FANOUT_SECONDS=3` shortens it. Everything
 //! stays on loopback.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, Command, Stdio},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+#[path = "support/picture.rs"]
+mod picture;
+#[path = "support/process.rs"]
+mod process;
+
+use std::time::Duration;
 
 use astral::node::{Node, NodeConfig, PlaybackItem, Policy, PublishSpec, RoleChoice, WatchSpec};
-use astral_core::{
-    ids::StreamName,
-    media::flv::{Tag, TagKind, TagReader},
-    units::Bitrate,
-};
+use astral_core::{ids::StreamName, media::flv::TagReader, units::Bitrate};
 use bytes::Bytes;
+use picture::{MARK, Picture, RATE, born, sequence_header, unix_nanos};
+use process::{Process, load, say, text};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-/// Bits per second of the stream, as in the measurements of other servers.
-const RATE: Bitrate = Bitrate::from_mbps(4);
-const FPS: u64 = 30;
 /// Between the last receiver's first picture and the measurement: more than a keyframe interval.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Marks a body that carries its time of birth.
-const MARK: [u8; 8] = *b"bornedat";
-const FRAME_BYTES: usize = (RATE.as_bps() / 8 / FPS) as usize;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -103,116 +96,6 @@ fn measure(transport: &str, n: usize, window: Duration) -> Value {
         "transport": transport, "n": n, "cpu_s": cpu, "gbit": gbit, "s_per_gbit": cpu / gbit,
         "mbps": gbit * 1_000.0 / seconds, "p50_ms": end["p50_ms"], "p99_ms": end["p99_ms"],
     })
-}
-
-/// A child of this benchmark; ends when its stdin closes.
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<std::process::ChildStdout>,
-}
-
-impl Process {
-    /// Starts this very program, pinned to one core where `taskset` is there.
-    fn start(core: usize, args: &[&str]) -> Self {
-        let this = std::env::current_exe().expect("own path");
-        let pinned = Command::new("taskset").arg("-V").stdout(Stdio::null()).status().is_ok();
-        let mut command = if pinned {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &core.to_string()]).arg(this);
-            command
-        } else {
-            Command::new(this)
-        };
-        let mut child = command
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process of the benchmark");
-        let stdin = child.stdin.take().expect("stdin");
-        let stdout = BufReader::new(child.stdout.take().expect("stdout"));
-        Self { child, stdin, stdout }
-    }
-
-    fn line(&mut self) -> Value {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line");
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("'{line}': {e}"))
-    }
-
-    fn ask(&mut self) {
-        self.stdin.write_all(b"now\n").expect("the process lives");
-    }
-
-    /// User and system time so far, from the kernel's own books.
-    fn cpu_seconds(&self) -> f64 {
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-        let ticks = |i: usize| fields[i].parse::<f64>().expect("ticks");
-        // utime and stime are fields 14 and 15; a tick is 10 ms on Linux.
-        (ticks(11) + ticks(12)) / 100.0
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn text(row: &Value, field: &str) -> String {
-    row[field].as_str().unwrap_or_default().to_owned()
-}
-
-fn load() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().unwrap_or("?").to_owned()
-}
-
-// ---------------------------------------------------------------- the synthetic stream
-
-/// Video frames of equal size, a keyframe every two seconds, born now.
-struct Picture {
-    number: u64,
-    begun: Instant,
-}
-
-impl Picture {
-    fn new() -> Self {
-        Self { number: 0, begun: Instant::now() }
-    }
-
-    async fn next(&mut self) -> Tag {
-        let at = Duration::from_millis(self.number * 1_000 / FPS);
-        tokio::time::sleep_until((self.begun + at).into()).await;
-        let keyframe = self.number.is_multiple_of(2 * FPS);
-        let mut body = Vec::with_capacity(FRAME_BYTES);
-        body.extend([if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0]);
-        body.extend(MARK);
-        body.extend(unix_nanos().to_be_bytes());
-        body.resize(FRAME_BYTES, self.number as u8);
-        let timestamp_ms = (self.number * 1_000 / FPS) as u32;
-        self.number += 1;
-        Tag { kind: TagKind::Video, timestamp_ms, body: Bytes::from(body) }
-    }
-}
-
-fn sequence_header() -> Tag {
-    let body = Bytes::from_static(&[0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1f, 0xff, 0xe0, 0]);
-    Tag { kind: TagKind::Video, timestamp_ms: 0, body }
-}
-
-fn unix_nanos() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    since.as_nanos() as u64
-}
-
-fn born(body: &[u8]) -> Option<u64> {
-    (body.get(5..13)? == MARK).then(|| body.get(13..21)?.try_into().ok().map(u64::from_be_bytes))?
 }
 
 // ---------------------------------------------------------------- senders
@@ -399,9 +282,4 @@ async fn take(reader: &mut TagReader, bytes: usize, report: &Report) {
     }
     // The counter ends with the process.
     let _ = report.send((bytes, newest)).await;
-}
-
-fn say(line: &Value) {
-    println!("{line}");
-    std::io::stdout().flush().expect("stdout");
 }

@@ -25,7 +25,7 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
-fn metadata() -> Value {
+pub fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--format-version", "1"])
         .current_dir(root())

@@ -140,6 +140,10 @@ pub struct CountersDto {
     pub overflows: u64,
     /// Offences seen.
     pub offences: u64,
+    /// Complaints about parents that were noted here, and those that were not worth it.
+    pub complaints: u64,
+    /// Nodes left out of answers because of complaints.
+    pub delisted: u64,
 }
 
 /// `GET /peers`.
@@ -251,7 +255,8 @@ impl From<Counters> for CountersDto {
             stale,
             overflows,
             offences,
-            ..
+            complaints,
+            delisted,
         } = counters;
         Self {
             requests_sent,
@@ -265,6 +270,8 @@ impl From<Counters> for CountersDto {
             stale,
             overflows,
             offences,
+            complaints,
+            delisted,
         }
     }
 }

@@ -1,14 +1,50 @@
 //! Streams made up by tests of the edges.
 //!
-//! Owns a scripted [`Streams`]. Exists in tests only.
+//! Owns a scripted [`Streams`], and a local server of it. Exists in tests only.
 
-use std::sync::Mutex;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use astral_core::ids::StreamId;
+use axum::Router;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
-use super::ports::{Keep, MediaItem, MediaSource, OpenError, Streams};
+use super::{
+    interest::Interests,
+    local::Gate,
+    ports::{Keep, MediaItem, MediaSource, OpenError, Streams},
+};
+
+/// One protocol's routes over made-up streams, on a real socket; ends with this value.
+pub(crate) struct FakeServer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) streams: Arc<FakeStreams>,
+    pub(crate) interests: Interests,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeServer {
+    /// The token that its gate knows.
+    pub(crate) const TOKEN: &str = "s3cret";
+
+    /// Serves what `router` makes of the streams.
+    pub(crate) async fn start(
+        streams: FakeStreams,
+        router: impl FnOnce(Interests, Gate) -> Router,
+    ) -> Self {
+        let streams = Arc::new(streams);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let interests = Interests::new(streams.clone());
+        let app = router(interests.clone(), Gate::new(addr, Self::TOKEN));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { addr, streams, interests, _tasks: tasks }
+    }
+}
 
 /// Hands out the items that a test puts in, to the newest reader.
 #[derive(Default)]

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+    net::TcpStream,
     time::timeout,
 };
 
 use super::*;
-use crate::edge::{fake::FakeStreams, ports::MediaItem};
+use crate::edge::{
+    fake::{FakeServer, FakeStreams},
+    ports::MediaItem,
+};
 
 const ID: StreamId = StreamId([9; 32]);
 const SOON: Duration = Duration::from_secs(60);
@@ -39,25 +41,11 @@ fn piece(from_ms: u32) -> MediaItem {
     MediaItem::Flv(flv.into())
 }
 
-struct Server {
-    addr: std::net::SocketAddr,
-    streams: Arc<FakeStreams>,
-    interests: Interests,
-    _tasks: JoinSet<()>,
+async fn server(streams: FakeStreams) -> FakeServer {
+    FakeServer::start(streams, router).await
 }
 
-async fn server(streams: FakeStreams) -> Server {
-    let streams = Arc::new(streams);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let interests = Interests::new(streams.clone());
-    let app = router(interests.clone(), Gate::new(addr, "s3cret"));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
-    Server { addr, streams, interests, _tasks: tasks }
-}
-
-impl Server {
+impl FakeServer {
     async fn get(&self, file: &str, headers: &str) -> (u16, Vec<u8>) {
         let mut socket = TcpStream::connect(self.addr).await.unwrap();
         let host = self.addr;

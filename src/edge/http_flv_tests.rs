@@ -1,43 +1,29 @@
 //! HTTP-FLV over a real socket, from made-up streams.
 
-use std::sync::Arc;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+    net::TcpStream,
     time::{Duration, timeout},
 };
 
 use super::*;
-use crate::edge::{fake::FakeStreams, interest::LINGER};
+use crate::edge::{
+    fake::{FakeServer, FakeStreams},
+    interest::LINGER,
+};
 
 const ID: StreamId = StreamId([9; 32]);
 const SOON: Duration = Duration::from_secs(20);
-
-struct Server {
-    addr: std::net::SocketAddr,
-    streams: Arc<FakeStreams>,
-    interests: Interests,
-    _tasks: JoinSet<()>,
-}
 
 fn begun() -> FakeStreams {
     FakeStreams::greeting(flv(init()))
 }
 
-async fn server(streams: FakeStreams) -> Server {
-    let streams = Arc::new(streams);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let interests = Interests::new(streams.clone());
-    let app = router(interests.clone(), Gate::new(addr, "s3cret"));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
-    Server { addr, streams, interests, _tasks: tasks }
+async fn server(streams: FakeStreams) -> FakeServer {
+    FakeServer::start(streams, router).await
 }
 
-impl Server {
+impl FakeServer {
     async fn ask(&self, method: &str, path: &str, headers: &str) -> (String, TcpStream) {
         let mut socket = TcpStream::connect(self.addr).await.unwrap();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.addr);

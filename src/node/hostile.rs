@@ -50,7 +50,7 @@ use tokio::{
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 use super::{
-    NodeConfig,
+    Event, NodeConfig,
     behaviour::{Behaviour, BehaviourEvent, announcements_topic},
     codec::Asked,
     feed::{
@@ -60,7 +60,7 @@ use super::{
     identity,
     repair::Read,
     swarm,
-    testing::{PATIENCE, TestNode},
+    testing::{Encoder, PATIENCE, Recorder, TestNode, Transport},
 };
 
 type Order = Box<dyn FnOnce(&mut Peer) + Send>;
@@ -111,41 +111,15 @@ impl Peer {
                 self.connected.send_modify(|all| all.retain(|peer| *peer != peer_id));
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ticket(event)) => {
-                let peer = event_peer(&event);
-                match event {
-                    Exchange::Message {
-                        message: Message::Request { request, channel, .. },
-                        ..
-                    } => {
-                        let Asked::Sound(request) = request else { return };
-                        match (self.on_ticket)(peer, &request) {
-                            Some(answer) => {
-                                let ticket = &mut self.swarm.behaviour_mut().ticket;
-                                drop(ticket.send_response(channel, answer));
-                            }
-                            None => self.kept.0.push(channel),
-                        }
-                    }
-                    other => finish(&mut self.tickets, other),
+                let kept = (&mut self.kept.0, &mut self.tickets);
+                if let Some((channel, answer)) = exchange(event, &mut self.on_ticket, kept) {
+                    drop(self.swarm.behaviour_mut().ticket.send_response(channel, answer));
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Dir(event)) => {
-                let peer = event_peer(&event);
-                match event {
-                    Exchange::Message {
-                        message: Message::Request { request, channel, .. },
-                        ..
-                    } => {
-                        let Asked::Sound(request) = request else { return };
-                        match (self.on_dir)(peer, &request) {
-                            Some(answer) => {
-                                let dir = &mut self.swarm.behaviour_mut().dir;
-                                drop(dir.send_response(channel, answer));
-                            }
-                            None => self.kept.1.push(channel),
-                        }
-                    }
-                    other => finish(&mut self.dirs, other),
+                let kept = (&mut self.kept.1, &mut self.dirs);
+                if let Some((channel, answer)) = exchange(event, &mut self.on_dir, kept) {
+                    drop(self.swarm.behaviour_mut().dir.send_response(channel, answer));
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Repair(Exchange::Message {
@@ -183,6 +157,26 @@ fn event_peer<Q, A>(event: &Exchange<Q, A>) -> NodeId {
     | Exchange::InboundFailure { peer, .. }
     | Exchange::ResponseSent { peer, .. }) = event;
     identity::node_id(peer).unwrap()
+}
+
+/// What a request is to be answered; whatever else came is kept or handed to who waits for it.
+fn exchange<Q, A>(
+    event: Exchange<Asked<Q>, A>,
+    answer: &mut dyn FnMut(NodeId, &Q) -> Option<A>,
+    (kept, waiting): (&mut Vec<ResponseChannel<A>>, &mut Waiting<A>),
+) -> Option<(ResponseChannel<A>, A)> {
+    let peer = event_peer(&event);
+    match event {
+        Exchange::Message { message: Message::Request { request, channel, .. }, .. } => {
+            let Asked::Sound(request) = request else { return None };
+            match answer(peer, &request) {
+                Some(answer) => return Some((channel, answer)),
+                None => kept.push(channel),
+            }
+        }
+        other => finish(waiting, other),
+    }
+    None
 }
 
 fn finish<Q, A>(waiting: &mut Waiting<A>, event: Exchange<Q, A>) {
@@ -413,6 +407,19 @@ fn contact(key: &Keypair, node: NodeId, listen: &[Multiaddr]) -> Contact {
     let signed = key.sign(&contact.signing_input()).unwrap();
     contact.proof = Some(Signature(signed.try_into().unwrap()));
     contact
+}
+
+/// A source that publishes `k` stripes, and a viewer that plays them.
+async fn source_and_viewer(k: u8, kbps: usize) -> (TestNode, Encoder, TestNode, Recorder) {
+    let mut source = TestNode::start(Transport::Tcp, &[], |_| {}).await;
+    source.event(|event| matches!(event, Event::Promoted { .. }).then_some(())).await;
+    let encoder = Encoder::start(&source, "garden", k, kbps).await;
+    let mut viewer = TestNode::start(Transport::Tcp, &[&source], |_| {}).await;
+    viewer.listed(encoder.stream).await;
+    let seen = Recorder::start(viewer.watch(encoder.stream).await);
+    viewer.event(|event| matches!(event, Event::Playing { .. }).then_some(())).await;
+    seen.has(10_000).await;
+    (source, encoder, viewer, seen)
 }
 
 /// Until `holds`, asked again and again; the deadline says what was waited for.

@@ -18,25 +18,13 @@ use tokio_util::compat::Compat;
 use super::{
     Hostile,
     feeds::{Follower, Got, ask, promote_all},
-    until,
+    source_and_viewer, until,
 };
 use crate::node::{
     Event,
     feed::handshake::greet,
-    testing::{Encoder, PATIENCE, Recorder, TestNode, Transport, assert_identical},
+    testing::{PATIENCE, TestNode, assert_identical},
 };
-
-async fn source_and_viewer(k: u8, kbps: usize) -> (TestNode, Encoder, TestNode, Recorder) {
-    let mut source = TestNode::start(Transport::Tcp, &[], |_| {}).await;
-    source.event(|event| matches!(event, Event::Promoted { .. }).then_some(())).await;
-    let encoder = Encoder::start(&source, "garden", k, kbps).await;
-    let mut viewer = TestNode::start(Transport::Tcp, &[&source], |_| {}).await;
-    viewer.listed(encoder.stream).await;
-    let seen = Recorder::start(viewer.watch(encoder.stream).await);
-    viewer.event(|event| matches!(event, Event::Playing { .. }).then_some(())).await;
-    seen.has(10_000).await;
-    (source, encoder, viewer, seen)
-}
 
 async fn tickets_of(parent: &TestNode, child: &TestNode) -> Vec<TicketId> {
     let given = parent.handle.snapshot().await.unwrap().overlay.given;

@@ -15,7 +15,7 @@ use super::{
     Hostile,
     feeds::{ask, promote_all},
     raw::{Dropped, RawPeer},
-    until,
+    source_and_viewer, until,
 };
 use crate::node::{
     Event,
@@ -40,12 +40,7 @@ fn resident() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_no_messages_cost_the_connection_and_nothing_else() {
-    let source = founder().await;
-    let encoder = Encoder::start(&source, "garden", 1, 300).await;
-    let mut viewer = TestNode::start(Transport::Tcp, &[&source], |_| {}).await;
-    viewer.listed(encoder.stream).await;
-    let seen = Recorder::start(viewer.watch(encoder.stream).await);
-    seen.has(10_000).await;
+    let (source, encoder, _viewer, seen) = source_and_viewer(1, 300).await;
 
     let release = TicketRequest::Release { tickets: vec![TicketId(1); 16] }.to_wire().unwrap();
     let list = DirRequest::List { after: None }.to_wire().unwrap();
@@ -76,12 +71,7 @@ async fn requests_that_are_no_messages_cost_the_connection_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_on_a_feed_costs_that_feed_and_no_other() {
-    let source = founder().await;
-    let encoder = Encoder::start(&source, "garden", 1, 300).await;
-    let mut viewer = TestNode::start(Transport::Tcp, &[&source], |_| {}).await;
-    viewer.listed(encoder.stream).await;
-    let seen = Recorder::start(viewer.watch(encoder.stream).await);
-    seen.has(10_000).await;
+    let (source, encoder, _viewer, seen) = source_and_viewer(1, 300).await;
     let peer = Hostile::start(31).await;
     peer.meet(&source).await;
 

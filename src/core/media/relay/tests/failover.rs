@@ -147,8 +147,8 @@ fn a_new_parent_that_is_behind_is_waited_for() {
     net.assert_identical(node(3), 1);
 }
 
-#[test]
-fn a_parent_that_joined_later_denies_what_it_lacks_and_another_feed_repairs_it() {
+/// The only parent of node 3 dies after four seconds; two seconds later `others` turn up.
+pub(super) fn orphaned(others: impl Fn(&mut Net)) -> Net {
     let mut net = Net::new(camera(4), 3);
     net.feed(node(1), &[node(0)], ms(10));
     net.feed(node(3), &[node(1)], ms(10));
@@ -157,17 +157,22 @@ fn a_parent_that_joined_later_denies_what_it_lacks_and_another_feed_repairs_it()
     net.script_at(at(6_000), 2);
     net.run_script(at(9_000), |net, number| match number {
         1 => net.kill(node(1), ms(10)),
-        _ => {
-            // Two seconds later a parent turns up that has just joined, and the source as a feed
-            // without any promoted stripe.
-            net.feed(node(2), &[node(0)], ms(10));
-            net.connect(node(0), node(3), ms(10));
-            net.grant(node(0), node(3), StripeSet::EMPTY, net.all());
-            net.feed(node(3), &[node(2)], ms(10));
-        }
+        _ => others(net),
     });
     net.shooting = false;
     net.run_until(at(12_000));
+    net
+}
+
+#[test]
+fn a_parent_that_joined_later_denies_what_it_lacks_and_another_feed_repairs_it() {
+    let net = orphaned(|net| {
+        // A parent that has just joined, and the source as a feed without any promoted stripe.
+        net.feed(node(2), &[node(0)], ms(10));
+        net.connect(node(0), node(3), ms(10));
+        net.grant(node(0), node(3), StripeSet::EMPTY, net.all());
+        net.feed(node(3), &[node(2)], ms(10));
+    });
     assert!(net.stats(node(3)).gaps_in > 0, "the new parent said what it lacks");
     assert!(net.stats(node(0)).repair_chunks_out > 0, "the source repaired it");
     net.assert_identical(node(3), 1);

@@ -1,5 +1,6 @@
 //! Repair from neighbours: what no parent brings comes from others, below everything else.
 
+use super::failover::orphaned;
 use super::harness::{Camera, Net, at, ms, node, stream_id, to_child};
 use crate::{
     ids::StripeSet,
@@ -103,23 +104,12 @@ fn five_seconds_frozen_at_parents_near_their_slots_cost_nothing() {
 
 #[test]
 fn what_every_parent_denied_comes_from_a_neighbour() {
-    let mut net = Net::new(camera(4), 3);
-    net.feed(node(1), &[node(0)], ms(10));
-    net.feed(node(3), &[node(1)], ms(10));
-    net.attach(node(3), 1, Policy::KeepAll);
-    net.script_at(at(4_000), 1);
-    net.script_at(at(6_000), 2);
-    net.run_script(at(9_000), |net, number| match number {
-        1 => net.kill(node(1), ms(10)),
-        _ => {
-            // A parent that has just joined, and somebody who was there all the time.
-            net.feed(node(2), &[node(0)], ms(10));
-            net.feed(node(3), &[node(2)], ms(10));
-            net.neighbours(node(3), &[node(0)], ms(10));
-        }
+    let net = orphaned(|net| {
+        // A parent that has just joined, and somebody who was there all the time.
+        net.feed(node(2), &[node(0)], ms(10));
+        net.feed(node(3), &[node(2)], ms(10));
+        net.neighbours(node(3), &[node(0)], ms(10));
     });
-    net.shooting = false;
-    net.run_until(at(12_000));
     let stats = net.stats(node(3));
     assert!(stats.gaps_in > 0 && stats.neighbour_chunks_in > 10, "{stats:?}");
     net.assert_identical(node(3), 1);

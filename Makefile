@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera web test-web pictures bars plots mutants test-long
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera nat-matrix soak web test-web pictures bars plots mutants test-long
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,13 @@ mutants: ## break one rule after the other: a test and a scenario must notice ea
 test-long: test-packages $(WEB) ## what takes long: every player and OBS, with a reason for each that is not there
 	@$(TOOLS) tests/debian-long.txt || echo "astral: some players can't be installed; their tests say so"
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --test-threads 1
+
+nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor in each, dead links (root)
+	$(CARGO) test --locked --test e2e homes -- --ignored --nocapture --test-threads 1
+
+SOAK_SECONDS ?= 3600
+soak: packages ## a node attacked for an hour while it forwards a stream: nothing may grow; SOAK_SECONDS=60 is a look
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --lib soak -- --ignored --nocapture
 
 test-camera: test-packages ## publish from a virtual camera (vivid) inside QEMU
 	tests/camera/run.sh

@@ -47,6 +47,19 @@ pub enum Role {
     Member,
 }
 
+/// What a node has to do with relays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Relay {
+    /// Is reached through relays while it can't be dialled; relays for others while it can be.
+    #[default]
+    On,
+    /// Is reached through relays, and never relays for others.
+    Use,
+    /// Neither: behind a NAT only nodes that it dials itself can be reached.
+    Off,
+}
+
 /// An upload limit: a rate, or `auto`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Uplink(pub Option<Bitrate>);
@@ -126,6 +139,34 @@ pub struct NodeArgs {
     /// Look for nodes on the local network by mDNS [default: true]
     #[arg(long, env = "ASTRAL_MDNS", value_name = "BOOL")]
     pub mdns: Option<bool>,
+    /// Ask the router to forward the port (UPnP) [default: true]
+    #[arg(long, env = "ASTRAL_UPNP", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub upnp: Option<bool>,
+    /// The same as --upnp false
+    #[arg(long, conflicts_with = "upnp")]
+    pub no_upnp: bool,
+    /// Have other nodes test which of this node's addresses can be dialled, and test theirs
+    /// (AutoNAT) [default: true]
+    #[arg(long, env = "ASTRAL_AUTONAT", value_name = "BOOL")]
+    pub autonat: Option<bool>,
+    /// Connect through NATs by hole punching (DCUtR) [default: true]
+    #[arg(long, env = "ASTRAL_HOLE_PUNCHING", value_name = "BOOL")]
+    pub hole_punching: Option<bool>,
+    /// Relays: on = be reached through them when behind a NAT, relay for others when not; use =
+    /// never relay for others; off = neither
+    #[arg(long, env = "ASTRAL_RELAY", value_enum)]
+    pub relay: Option<Relay>,
+    /// Mean rate of each connection that this node relays, at most [default: 4Mbit]; with --uplink
+    /// all of them together get a quarter of that
+    #[arg(long, env = "ASTRAL_RELAY_RATE", value_name = "RATE")]
+    pub relay_rate: Option<Bitrate>,
+    /// Connections that this node relays at once [default: 16]
+    #[arg(long, env = "ASTRAL_RELAY_CIRCUITS", value_name = "N")]
+    pub relay_circuits: Option<u32>,
+    /// An address outside the local network that your router forwards to this node; may be given
+    /// several times
+    #[arg(long, env = "ASTRAL_EXTERNAL", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub external: Vec<String>,
     /// Write every input of the overlay with its time to this file; `netsim replay --journal FILE`
     /// runs them again. It is as private as a log
     #[arg(long, env = "ASTRAL_JOURNAL", value_name = "FILE")]
@@ -157,6 +198,13 @@ struct FileSettings {
     role: Option<Role>,
     members_max: Option<u32>,
     mdns: Option<bool>,
+    upnp: Option<bool>,
+    autonat: Option<bool>,
+    hole_punching: Option<bool>,
+    relay: Option<Relay>,
+    relay_rate: Option<Bitrate>,
+    relay_circuits: Option<u32>,
+    external: Vec<String>,
     journal: Option<PathBuf>,
     json: Option<bool>,
     log_format: Option<LogFormat>,
@@ -204,6 +252,20 @@ pub struct Settings {
     pub members_max: u32,
     /// Whether mDNS is on.
     pub mdns: bool,
+    /// Whether the router is asked to forward the port.
+    pub upnp: bool,
+    /// Whether own addresses are tested.
+    pub autonat: bool,
+    /// Whether holes are punched.
+    pub hole_punching: bool,
+    /// What to do with relays.
+    pub relay: Relay,
+    /// Mean rate of a relayed connection.
+    pub relay_rate: Option<Bitrate>,
+    /// Connections relayed at once.
+    pub relay_circuits: Option<u32>,
+    /// Multiaddrs that a router forwards here.
+    pub external: Vec<String>,
     /// Where the overlay's inputs are written down.
     pub journal: Option<PathBuf>,
     /// JSON events on stdout.
@@ -240,6 +302,13 @@ impl NodeArgs {
             role: self.role.or(file.role).unwrap_or_default(),
             members_max: self.members_max.or(file.members_max).unwrap_or(100),
             mdns: self.mdns.or(file.mdns).unwrap_or(true),
+            upnp: if self.no_upnp { false } else { self.upnp.or(file.upnp).unwrap_or(true) },
+            autonat: self.autonat.or(file.autonat).unwrap_or(true),
+            hole_punching: self.hole_punching.or(file.hole_punching).unwrap_or(true),
+            relay: self.relay.or(file.relay).unwrap_or_default(),
+            relay_rate: self.relay_rate.or(file.relay_rate),
+            relay_circuits: self.relay_circuits.or(file.relay_circuits),
+            external: list(self.external, file.external),
             journal: self.journal.or(file.journal),
             json: self.json.or(file.json).unwrap_or(false),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),

@@ -16,6 +16,7 @@
 //! tasks wait for both: nothing can wait in a circle. Every queue between them is bounded and named.
 
 mod behaviour;
+mod candidates;
 mod clock;
 mod codec;
 mod config;
@@ -38,8 +39,11 @@ mod media;
 mod meters;
 mod moves;
 mod outbound;
+mod paths;
 mod playback;
 mod publisher;
+mod reach;
+mod relaying;
 mod repair;
 mod requests;
 mod run;
@@ -75,7 +79,10 @@ pub use astral_core::{
     },
     overlay::{Event, TicketId},
 };
-pub use config::{DEFAULT_PORT, MEMBER_CAPACITY_DEFAULT, NodeConfig, RoleChoice};
+pub use config::{
+    DEFAULT_PORT, MEMBER_CAPACITY_DEFAULT, NodeConfig, RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT,
+    RelayChoice, RoleChoice,
+};
 pub use error::{LinkError, NodeError, NodeGone, PublishError, PushError, StartError, WatchError};
 pub use handle::{Handle, Limits};
 pub use libp2p::Multiaddr;
@@ -83,6 +90,7 @@ pub use link::{StreamLink, StreamRef};
 pub use meters::StreamStats;
 pub use playback::{Playback, PlaybackItem, WatchSpec};
 pub use publisher::{PublishSpec, Publisher};
+pub use reach::{NatKind, ReachView, Transport, Upnp, Verdict};
 pub use status::{DriverCounters, LinkView, NodeSnapshot, PlayerStats, StreamRole, StreamStatus};
 pub use tasks::Tasks;
 use tokio::{
@@ -172,8 +180,13 @@ impl Node {
             lookups: std::collections::HashMap::new(),
             listen: listen.clone(),
             role: Role::Member,
-            was_dialled: false,
-            behind_nat: false,
+            reach: reach::Reach::new(&config.external, config.upnp),
+            strangers: reach::Strangers::default(),
+            paths: paths::Paths::default(),
+            places: relaying::Places::default(),
+            relay_choice: config.relay,
+            told: None,
+            since: listen.iter().map(|addr| (addr.clone(), Instant::now())).collect(),
             counters: DriverCounters::default(),
             pending: std::collections::VecDeque::new(),
             outbox: std::collections::VecDeque::new(),

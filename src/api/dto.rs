@@ -15,8 +15,8 @@ mod ticket;
 
 pub use graph::{EdgeDto, EdgeKind, GraphDto, GraphNodeDto, GraphNodeKind, GraphStreamDto};
 pub use node::{
-    CountersDto, DeviceDto, DevicesDto, LinkDto, NodeDto, PeerDto, PeersDto, RegistrationDto,
-    RoleDto, SessionDto, SessionRequest, TrafficDto, UplinkDto,
+    CountersDto, DeviceDto, DevicesDto, LinkDto, NodeDto, PeerDto, PeersDto, ReachDto,
+    RegistrationDto, RoleDto, SessionDto, SessionRequest, TrafficDto, UplinkDto,
 };
 pub use page::{LIMIT_MAX, Page, paginate};
 pub use problem::ProblemDto;

@@ -106,6 +106,8 @@ impl From<NodeSnapshot> for NodeState {
             feeds_refused,
             overflows,
             idle_closed,
+            circuits_served,
+            circuits_refused,
             ..
         } = now.driver;
         let limits = Limits {
@@ -117,6 +119,7 @@ impl From<NodeSnapshot> for NodeState {
             limits,
             flows: flows.collect(),
             relay: now.relay,
+            reach: now.reach,
             driver: vec![
                 ("forged_gossip", forged_gossip),
                 ("malformed_requests", malformed_requests),
@@ -124,6 +127,8 @@ impl From<NodeSnapshot> for NodeState {
                 ("feeds_refused", feeds_refused),
                 ("overflows", overflows),
                 ("idle_closed", idle_closed),
+                ("circuits_served", circuits_served),
+                ("circuits_refused", circuits_refused),
             ],
             overlay: now.overlay,
             uptime: now.uptime,

@@ -35,6 +35,7 @@ pub(super) fn of(api: &Api, state: &NodeState) -> NodeDto {
         role: overlay.role.into(),
         registration: overlay.registration.into(),
         reachable: overlay.reachable,
+        reach: (&state.reach).into(),
         members: overlay.members.len(),
         connected: overlay.nodes.iter().filter(|node| node.linked).count(),
         uptime_s: state.uptime.as_secs(),

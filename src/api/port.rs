@@ -14,7 +14,10 @@ use astral_core::{
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 
-use crate::edge::ports::{Ingest, IngestError};
+use crate::{
+    edge::ports::{Ingest, IngestError},
+    node::ReachView,
+};
 
 /// A node at one moment.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,6 +38,8 @@ pub struct NodeState {
     pub limits: Limits,
     /// The relay's picture.
     pub relay: RelaySnapshot,
+    /// How others reach the node.
+    pub reach: ReachView,
     /// What the node's driver counted since the start, by name.
     pub driver: Vec<(&'static str, u64)>,
 }

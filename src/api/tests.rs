@@ -180,6 +180,7 @@ impl NodePort for FakeNode {
                 flows: [(WATCHED, flow)].into(),
                 limits: *self.limits.lock().unwrap(),
                 relay: RelaySnapshot::default(),
+                reach: crate::node::ReachView::default(),
                 driver: vec![("overflows", 3)],
             })
         })

@@ -21,9 +21,12 @@ use super::{
 };
 use crate::{
     api::{Local, LocalConfig},
-    config::{NodeArgs, Role, Settings},
+    config::{NodeArgs, Relay, Role, Settings},
     edge::local::Access,
-    node::{Event, Handle, Node, NodeConfig, RoleChoice, Running, StartError},
+    node::{
+        Event, Handle, Node, NodeConfig, RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice,
+        RoleChoice, Running, StartError,
+    },
 };
 
 /// Longest polite leave. The promise is 5 s even when every peer is dead.
@@ -285,6 +288,17 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
             Role::Member => RoleChoice::Member,
         },
         mdns: settings.mdns,
+        upnp: settings.upnp,
+        autonat: settings.autonat,
+        hole_punching: settings.hole_punching,
+        relay: match settings.relay {
+            Relay::On => RelayChoice::Auto,
+            Relay::Use => RelayChoice::Use,
+            Relay::Off => RelayChoice::Off,
+        },
+        relay_rate: settings.relay_rate.unwrap_or(RELAY_RATE_DEFAULT),
+        relay_circuits: settings.relay_circuits.unwrap_or(RELAY_CIRCUITS_DEFAULT),
+        external: addresses(&settings.external, "--external")?,
         member_capacity: settings.members_max,
         journal: settings.journal.clone(),
         ..NodeConfig::default()

@@ -39,6 +39,10 @@ impl Rates {
             "role": match snapshot.overlay.role { Role::Supernode => "supernode", Role::Member => "member" },
             "registration": registration,
             "supernode": supernode,
+            "reach": snapshot.reach.verdict,
+            "nat": snapshot.reach.nat,
+            "punched": snapshot.reach.punched,
+            "circuits": snapshot.reach.circuits,
             "members": snapshot.overlay.members.len(),
             "peers": snapshot.links.len(),
             "listed": snapshot.overlay.streams.len(),
@@ -104,6 +108,9 @@ pub fn line(status: &Value) -> String {
         status["in_kbps"],
         status["out_kbps"]
     );
+    if status["reach"] == "private" {
+        line.push_str(", behind a NAT");
+    }
     for stream in status["streams"].as_array().into_iter().flatten().take(2) {
         let parents = stream["parents"].as_array().into_iter().flatten();
         let fed = parents.clone().filter(|parent| parent.is_string()).count();

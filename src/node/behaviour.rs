@@ -7,17 +7,27 @@ use std::time::Duration;
 
 use astral_core::overlay::{DirRequest, DirResponse, TicketRequest, TicketResponse, Wire};
 use libp2p::{
-    PeerId, StreamProtocol, connection_limits,
+    PeerId, StreamProtocol, autonat, connection_limits, dcutr,
     gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, TopicScoreParams},
     identify,
     identity::Keypair,
     kad::{self, store::MemoryStore},
-    mdns, ping,
+    mdns, ping, relay,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
 };
 
-use super::{codec::MessageCodec, error::StartError, feed::behaviour as feed, repair::RepairCodec};
+use super::{
+    candidates,
+    codec::MessageCodec,
+    config::{NodeConfig, RelayChoice},
+    error::StartError,
+    feed::behaviour as feed,
+    identity::is_loopback,
+    relaying,
+    repair::RepairCodec,
+};
 
 /// Kademlia among supernodes, the only ones in server mode.
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/kad/1");
@@ -61,8 +71,9 @@ const PENDING_MAX: u32 = 128;
 const ESTABLISHED_MAX: u32 = 700;
 /// Of these, at most so many that others opened: the rest stays for our own choice of peers.
 const ESTABLISHED_INCOMING_MAX: u32 = 500;
-/// Connections with one peer: two when both dial at once, one more for a change of transport.
-const PER_PEER_MAX: u32 = 3;
+/// Connections with one peer: two when both dial at once, one through a relay until a hole is
+/// punched, two while a test dials back and while a hole is punched on two transports.
+const PER_PEER_MAX: u32 = 5;
 
 /// How tickets travel.
 pub type TicketCodec = MessageCodec<TicketRequest, TicketResponse>;
@@ -91,6 +102,20 @@ pub struct Behaviour {
     pub feed: feed::Behaviour,
     /// Nodes on the local network.
     pub mdns: Toggle<mdns::tokio::Behaviour>,
+    /// A forwarded port from the router.
+    pub upnp: Toggle<upnp::tokio::Behaviour>,
+    /// Has others test our addresses.
+    pub autonat: Toggle<autonat::v2::client::Behaviour>,
+    /// Tests others' addresses.
+    pub tester: Toggle<autonat::v2::server::Behaviour>,
+    /// Relays for others; says so only while this node can be dialled.
+    pub relay: Toggle<relay::Behaviour>,
+    /// Being reached through relays.
+    pub circuits: relay::client::Behaviour,
+    /// Punches holes.
+    pub punch: Toggle<dcutr::Behaviour>,
+    /// Where others see this node, for tests and holes.
+    pub candidates: candidates::Behaviour,
 }
 
 impl Behaviour {
@@ -98,7 +123,15 @@ impl Behaviour {
     ///
     /// # Errors
     /// [`StartError::Transport`] when a behaviour refuses its settings.
-    pub fn new(key: &Keypair, use_mdns: bool) -> Result<Self, StartError> {
+    pub fn new(
+        key: &Keypair,
+        circuits: relay::client::Behaviour,
+        config: &NodeConfig,
+    ) -> Result<Self, StartError> {
+        let outward = listens_outward(config);
+        let tests = config.autonat && outward;
+        let relays = config.relay == RelayChoice::Auto && outward;
+        let punches = config.hole_punching && config.relay.uses() && outward;
         let me = key.public().to_peer_id();
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(PENDING_MAX))
@@ -120,9 +153,23 @@ impl Behaviour {
             dir: requests(DIR_PROTOCOL),
             repair: repairs(),
             feed: feed::Behaviour::default(),
-            mdns: local_discovery(me, use_mdns),
+            mdns: local_discovery(me, config.mdns),
+            upnp: Toggle::from((config.upnp && outward).then(upnp::tokio::Behaviour::default)),
+            autonat: Toggle::from(tests.then(autonat::v2::client::Behaviour::default)),
+            tester: Toggle::from(tests.then(autonat::v2::server::Behaviour::default)),
+            relay: Toggle::from(relays.then(|| relaying::server(me, config))),
+            circuits,
+            punch: Toggle::from(punches.then(|| dcutr::Behaviour::new(me))),
+            candidates: candidates::Behaviour::default(),
         })
     }
+}
+
+/// Whether anybody on another machine could reach a listener: on loopback nothing needs a router,
+/// tests or relays.
+#[must_use]
+pub fn listens_outward(config: &NodeConfig) -> bool {
+    config.listen.is_empty() || config.listen.iter().any(|addr| !is_loopback(addr))
 }
 
 /// The topic that announcements travel on.

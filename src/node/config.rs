@@ -15,6 +15,32 @@ pub const DEFAULT_PORT: u16 = 4001;
 /// Members that a supernode admits unless told otherwise.
 pub const MEMBER_CAPACITY_DEFAULT: u32 = 100;
 
+/// Mean rate of a relayed connection unless told otherwise: a stream of usual quality, whole.
+pub const RELAY_RATE_DEFAULT: Bitrate = Bitrate::from_kbps(4_000);
+
+/// Connections relayed at once unless told otherwise.
+pub const RELAY_CIRCUITS_DEFAULT: u32 = 16;
+
+/// What a node has to do with relays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RelayChoice {
+    /// Uses them when it can't be dialled, serves others when it can be.
+    #[default]
+    Auto,
+    /// Uses them and never serves.
+    Use,
+    /// Neither.
+    Off,
+}
+
+impl RelayChoice {
+    /// Whether this node may reach others, and be reached, through relays.
+    #[must_use]
+    pub const fn uses(self) -> bool {
+        matches!(self, Self::Auto | Self::Use)
+    }
+}
+
 /// Everything that [`super::Node::start`] wants to know.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -35,6 +61,20 @@ pub struct NodeConfig {
     pub role: RoleChoice,
     /// Whether to look for nodes on the local network by multicast DNS.
     pub mdns: bool,
+    /// Whether to ask the router to forward the port.
+    pub upnp: bool,
+    /// Whether to have other nodes test the own addresses, and to test theirs.
+    pub autonat: bool,
+    /// Whether to punch holes through NATs, with a relay's help.
+    pub hole_punching: bool,
+    /// Whether relays are used and served.
+    pub relay: RelayChoice,
+    /// Mean rate that each circuit gets while this node relays.
+    pub relay_rate: Bitrate,
+    /// Circuits that this node relays at once.
+    pub relay_circuits: u32,
+    /// Addresses outside the local network that a router forwards to this node.
+    pub external: Vec<Multiaddr>,
     /// Members admitted while this node is a supernode.
     pub member_capacity: u32,
     /// Where every input of the overlay is written down; `None` = nowhere.
@@ -54,6 +94,13 @@ impl Default for NodeConfig {
             max_total_copies: None,
             role: RoleChoice::Auto,
             mdns: true,
+            upnp: false,
+            autonat: true,
+            hole_punching: true,
+            relay: RelayChoice::Auto,
+            relay_rate: RELAY_RATE_DEFAULT,
+            relay_circuits: RELAY_CIRCUITS_DEFAULT,
+            external: Vec::new(),
             member_capacity: MEMBER_CAPACITY_DEFAULT,
             journal: None,
             panic_in: std::env::var("ASTRAL_TEST_PANIC").ok().filter(|name| !name.is_empty()),

@@ -1,9 +1,13 @@
-//! How nodes are dialled: TCP with a head start before QUIC, bootstrap addresses with back-off.
+//! How nodes are dialled: TCP with a head start before QUIC, relays last, bootstrap addresses with
+//! back-off.
 //!
 //! Owns which addresses are tried when. Does not own the decision to dial a node (the overlay's),
 //! nor the swarm that dials.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -17,7 +21,7 @@ use super::identity;
 /// What TCP gets before QUIC is tried as well: fan-out over TCP with Noise is cheaper, QUIC gets
 /// through where TCP does not.
 const TCP_HEAD_START: Duration = Duration::from_millis(400);
-/// Dials with a second stage that are remembered at once.
+/// Dials with further stages that are remembered at once.
 const STAGED_MAX: usize = 256;
 /// Addresses tried per node.
 const ADDRS_MAX: usize = 8;
@@ -34,9 +38,10 @@ pub struct Dialer {
     bootstrap: Vec<Bootstrap>,
 }
 
+/// What is tried next, each of them after the same head start.
 #[derive(Debug)]
 struct Staged {
-    addrs: Vec<Multiaddr>,
+    rest: VecDeque<Vec<Multiaddr>>,
     at: Instant,
 }
 
@@ -65,14 +70,14 @@ impl Dialer {
 
     /// What to dial first to reach `peer`; the rest follows by [`Self::due`] or [`Self::failed`].
     pub fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>, now: Instant) -> Option<DialOpts> {
-        let (quic, tcp): (Vec<_>, Vec<_>) =
-            addrs.into_iter().take(ADDRS_MAX).partition(identity::is_quic);
-        let (first, second) = if tcp.is_empty() { (quic, tcp) } else { (tcp, quic) };
-        if first.is_empty() {
-            return None;
-        }
-        if !second.is_empty() && self.staged.len() < STAGED_MAX {
-            let staged = Staged { addrs: second, at: now + TCP_HEAD_START };
+        let (relayed, direct): (Vec<_>, Vec<_>) =
+            addrs.into_iter().take(ADDRS_MAX).partition(is_relayed);
+        let (quic, tcp): (Vec<_>, Vec<_>) = direct.into_iter().partition(identity::is_quic);
+        let mut stages: VecDeque<_> =
+            [tcp, quic, relayed].into_iter().filter(|addrs| !addrs.is_empty()).collect();
+        let first = stages.pop_front()?;
+        if !stages.is_empty() && self.staged.len() < STAGED_MAX {
+            let staged = Staged { rest: stages, at: now + TCP_HEAD_START };
             self.staged.entry(peer).or_insert(staged);
         }
         Some(opts(peer, first, PeerCondition::DisconnectedAndNotDialing))
@@ -110,18 +115,31 @@ impl Dialer {
         }
     }
 
-    /// A dial failed: the second stage now, if there is one.
-    pub fn failed(&mut self, peer: &PeerId) -> Option<DialOpts> {
-        let staged = self.staged.remove(peer)?;
-        Some(opts(*peer, staged.addrs, PeerCondition::Disconnected))
+    /// A dial failed: the next stage now, if there is one.
+    pub fn failed(&mut self, peer: &PeerId, now: Instant) -> Option<DialOpts> {
+        let staged = self.staged.get_mut(peer)?;
+        let next = staged.rest.pop_front();
+        staged.at = now + TCP_HEAD_START;
+        if staged.rest.is_empty() {
+            self.staged.remove(peer);
+        }
+        Some(opts(*peer, next?, PeerCondition::Disconnected))
     }
 
-    /// Everything that is due: second stages and, while `isolated`, bootstrap addresses.
+    /// The network is another one now: bootstrap addresses are worth a try at once.
+    pub fn try_again(&mut self, now: Instant) {
+        for bootstrap in &mut self.bootstrap {
+            bootstrap.due = now;
+            bootstrap.pause = BACKOFF.0;
+        }
+    }
+
+    /// Everything that is due: further stages and, while `isolated`, bootstrap addresses.
     pub fn due(&mut self, now: Instant, isolated: bool) -> Vec<DialOpts> {
         let late: Vec<PeerId> =
             self.staged.iter().filter(|(_, s)| s.at <= now).map(|(peer, _)| *peer).collect();
         let mut dials: Vec<DialOpts> =
-            late.into_iter().filter_map(|peer| self.failed(&peer)).collect();
+            late.into_iter().filter_map(|peer| self.failed(&peer, now)).collect();
         if isolated {
             for bootstrap in self.bootstrap.iter_mut().filter(|b| b.due <= now) {
                 bootstrap.due = now + bootstrap.pause;
@@ -144,13 +162,26 @@ fn opts(peer: PeerId, addrs: Vec<Multiaddr>, condition: PeerCondition) -> DialOp
     DialOpts::peer_id(peer).condition(condition).addresses(addrs).build()
 }
 
-/// Whether an address is one that this node can dial: an IP or a name, TCP or QUIC-v1.
+/// Whether an address is one that this node can dial: an IP or a name, TCP or QUIC-v1, at the end
+/// perhaps through a relay there.
 #[must_use]
 pub fn is_dialable(addr: &Multiaddr) -> bool {
-    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, QuicV1, Tcp, Udp};
+    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, P2pCircuit, QuicV1, Tcp, Udp};
     let parts: Vec<Protocol<'_>> = addr.iter().collect();
     let host = matches!(parts.first(), Some(Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_)));
-    host && matches!(&parts[1..], [Tcp(_)] | [Udp(_), QuicV1])
+    host && matches!(
+        &parts[1..],
+        [Tcp(_)]
+            | [Udp(_), QuicV1]
+            | [Tcp(_), P2p(_), P2pCircuit]
+            | [Udp(_), QuicV1, P2p(_), P2pCircuit]
+    )
+}
+
+/// Whether an address leads through a relay.
+#[must_use]
+pub fn is_relayed(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| matches!(part, Protocol::P2pCircuit))
 }
 
 #[cfg(test)]
@@ -174,8 +205,22 @@ mod tests {
         assert_eq!(dialer.due(now, false).len(), 0);
         assert_eq!(dialer.due(now + TCP_HEAD_START, false).len(), 1);
         assert!(dialer.dial(peer(1), both, now).is_some());
-        assert!(dialer.failed(&peer(1)).is_some());
-        assert!(dialer.failed(&peer(1)).is_none());
+        assert!(dialer.failed(&peer(1), now).is_some());
+        assert!(dialer.failed(&peer(1), now).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_tried_after_every_direct_address() {
+        let now = Instant::now();
+        let mut dialer = Dialer::default();
+        let relayed = format!("/ip4/1.2.3.4/tcp/1/p2p/{}/p2p-circuit", peer(9));
+        let all = ["/ip4/10.0.0.1/udp/1/quic-v1", &relayed, "/ip4/10.0.0.1/tcp/1"].map(addr);
+        assert!(dialer.dial(peer(1), all.to_vec(), now).is_some());
+        let dialled = |dials: Vec<DialOpts>| format!("{dials:?}");
+        assert!(dialled(dialer.due(now + TCP_HEAD_START, false)).contains("quic-v1"));
+        assert_eq!(dialer.due(now + TCP_HEAD_START, false).len(), 0);
+        assert!(dialled(dialer.due(now + 2 * TCP_HEAD_START, false)).contains("p2p-circuit"));
+        assert_eq!(dialer.due(now + 3 * TCP_HEAD_START, false).len(), 0);
     }
 
     #[tokio::test]
@@ -198,6 +243,9 @@ mod tests {
     fn only_ip_or_name_over_tcp_or_quic_is_dialled() {
         assert!(is_dialable(&addr("/dns4/example.org/tcp/1")));
         assert!(is_dialable(&addr("/ip6/::1/udp/1/quic-v1")));
+        let relay = peer(1);
+        assert!(is_dialable(&addr(&format!("/ip4/1.2.3.4/tcp/1/p2p/{relay}/p2p-circuit"))));
+        assert!(!is_dialable(&addr(&format!("/p2p/{relay}/p2p-circuit"))));
         assert!(!is_dialable(&addr("/ip4/1.2.3.4/udp/1")));
         assert!(!is_dialable(&addr("/memory/1")));
         assert!(!is_dialable(&Multiaddr::empty()));

@@ -15,6 +15,7 @@ mod leaving;
 mod parents;
 mod raw;
 mod repair;
+mod soak;
 mod wire;
 
 use std::{

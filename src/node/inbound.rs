@@ -10,15 +10,16 @@ use astral_core::{
     overlay::{ADDRS_MAX, Addr, Contact, Input, Request, Response, Role},
 };
 use libp2p::{
-    Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, request_response,
+    Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, relay, request_response,
     request_response::Message,
     swarm::{ConnectionError, DialError, SwarmEvent},
 };
+use tokio::time::Instant;
 
 use super::{
     behaviour::{BehaviourEvent, KAD_PROTOCOL},
     codec::Asked,
-    dial::is_dialable,
+    dial::{is_dialable, is_relayed},
     feed::behaviour as feed,
     gossip::Received,
     identity::{self, is_loopback, is_private},
@@ -32,33 +33,32 @@ impl Driver {
     pub(super) fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
-                let remote = endpoint.get_remote_address().clone();
-                let dialled = endpoint.is_dialer();
-                if dialled {
-                    self.dialer.ended(&peer_id);
-                }
-                self.dialer.connected(&peer_id);
-                if num_established.get() == 1 {
-                    self.link_up(peer_id, remote, dialled);
-                }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.connected(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                self.link_down(&peer_id, cause.as_ref());
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                self.disconnected(peer_id, connection_id, cause.as_ref());
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 self.dial_failed(peer_id, &error);
             }
             SwarmEvent::NewListenAddr { address, .. } if !self.listen.contains(&address) => {
+                self.since.insert(address.clone(), Instant::now());
                 self.listen.push(address);
                 self.listening_changed();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.since.remove(&address);
                 self.listen.retain(|known| *known != address);
                 self.listening_changed();
+                self.listened_at(&address, Instant::now());
             }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::error!(?addresses, ?reason, "a listener closed");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if self.place_lost(listener_id) {
+                    tracing::debug!(?addresses, ?reason, "a place at a relay is gone");
+                } else {
+                    tracing::error!(?addresses, ?reason, "a listener closed");
+                }
                 self.listen.retain(|known| !addresses.contains(known));
                 self.listening_changed();
             }
@@ -91,18 +91,22 @@ impl Driver {
             BehaviourEvent::Repair(event) => self.on_repair(event),
             BehaviourEvent::Feed(event) => self.on_feed(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
+            BehaviourEvent::Upnp(event) => self.on_upnp(event),
+            BehaviourEvent::Autonat(event) => self.on_autonat(event),
+            BehaviourEvent::Relay(event) => self.on_relay(event),
+            BehaviourEvent::Punch(event) => self.on_punch(event),
+            // Told of by listen addresses and connections as well.
+            BehaviourEvent::Circuits(_) | BehaviourEvent::Tester(_) => {}
+            BehaviourEvent::Candidates(never) => match never {},
         }
     }
 
-    fn link_up(&mut self, peer: PeerId, remote: Multiaddr, dialled: bool) {
+    pub(super) fn link_up(&mut self, peer: PeerId, remote: Multiaddr, dialled: bool) {
         let node = identity::node_id(&peer);
         let private = is_private(&remote);
-        let known = if dialled { translate::addr(&identity::split_peer(&remote).0) } else { None };
+        let is_known = dialled && !is_relayed(&remote);
+        let known = if is_known { translate::addr(&identity::split_peer(&remote).0) } else { None };
         self.links.up(peer, node, remote, dialled);
-        if !dialled && !self.was_dialled {
-            self.was_dialled = true;
-            self.listening_changed();
-        }
         if let Some(node) = node {
             let contact = Contact::new(node, known.into_iter().collect());
             self.input(Input::LinkUp { contact, private });
@@ -112,7 +116,7 @@ impl Driver {
         }
     }
 
-    fn link_down(&mut self, peer: &PeerId, cause: Option<&ConnectionError>) {
+    pub(super) fn link_down(&mut self, peer: &PeerId, cause: Option<&ConnectionError>) {
         let Some(link) = self.links.down(peer) else { return };
         tracing::debug!(%peer, ?cause, "connection closed");
         if let Some(node) = link.node {
@@ -126,7 +130,7 @@ impl Driver {
             return;
         };
         let more_under_way = self.dialer.ended(&peer);
-        if let Some(dial) = self.dialer.failed(&peer) {
+        if let Some(dial) = self.dialer.failed(&peer, Instant::now()) {
             self.dial(dial);
             return;
         }
@@ -149,7 +153,7 @@ impl Driver {
             .collect();
         // Only those who serve our Kademlia get into the table: clients would only lengthen lookups.
         if serves_kad {
-            for addr in &addrs {
+            for addr in addrs.iter().filter(|addr| !is_relayed(addr)) {
                 self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
             }
         } else {
@@ -158,8 +162,16 @@ impl Driver {
         if let Some(link) = self.links.get_mut(&peer) {
             link.serves_kad = serves_kad;
             link.agent = info.agent_version.chars().take(64).collect();
+            let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
+            let own = Some(&link.remote).filter(|_| link.dialled);
+            link.relay_at = own
+                .into_iter()
+                .chain(&addrs)
+                .find(|addr| relays && !is_relayed(addr) && !is_loopback(addr))
+                .map(|addr| identity::split_peer(addr).0);
         }
-        self.seen_at(&info.observed_addr);
+        self.seen_at(&peer, &info.observed_addr);
+        self.dial_back(peer, &addrs);
         if let Some(node) = identity::node_id(&peer) {
             let addrs = addrs.iter().filter_map(translate::addr).collect();
             self.input(Input::Discovered { contact: Contact::new(node, addrs) });
@@ -167,14 +179,14 @@ impl Driver {
     }
 
     /// A peer says at which address it sees this node.
-    fn seen_at(&mut self, observed: &Multiaddr) {
-        let ip = |addr: &Multiaddr| addr.iter().next().map(|part| part.to_string());
-        let is_own = self.listen.iter().any(|own| ip(own) == ip(observed));
-        let behind_nat = !is_own && !is_private(observed);
-        if behind_nat != self.behind_nat {
-            self.behind_nat = behind_nat;
-            self.listening_changed();
+    fn seen_at(&mut self, peer: &PeerId, observed: &Multiaddr) {
+        let Some(link) = self.links.get(peer).filter(|link| link.dialled) else { return };
+        self.reach.observed(&link.remote, observed);
+        if !is_private(observed) && !is_relayed(observed) {
+            let candidates = &mut self.swarm.behaviour_mut().candidates;
+            candidates.seen_at(identity::split_peer(observed).0);
         }
+        self.reach_changed();
     }
 
     fn on_ping(&mut self, event: ping::Event) {
@@ -336,42 +348,5 @@ impl Driver {
     #[must_use]
     pub(super) fn is_supernode(&self) -> bool {
         self.role == Role::Supernode
-    }
-}
-
-/// The listen addresses as others are told them, best first: public, private, loopback.
-#[must_use]
-pub fn advertised(listen: &[Multiaddr]) -> Vec<Addr> {
-    let mut addrs: Vec<&Multiaddr> = listen.iter().filter(|addr| is_dialable(addr)).collect();
-    addrs.sort_by_key(|addr| (is_loopback(addr), is_private(addr)));
-    addrs.into_iter().take(ADDRS_MAX).filter_map(translate::addr).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn others_are_told_public_addresses_first_and_loopback_last() {
-        let listen: Vec<Multiaddr> = [
-            "/ip4/127.0.0.1/tcp/1",
-            "/ip4/192.168.1.2/tcp/1",
-            "/ip4/8.8.8.8/tcp/1",
-            "/ip4/8.8.8.8/udp/1/quic-v1",
-        ]
-        .iter()
-        .map(|text| text.parse().unwrap())
-        .collect();
-        let told: Vec<String> =
-            advertised(&listen).iter().map(|addr| addr.as_str().to_owned()).collect();
-        assert_eq!(
-            told,
-            [
-                "/ip4/8.8.8.8/tcp/1",
-                "/ip4/8.8.8.8/udp/1/quic-v1",
-                "/ip4/192.168.1.2/tcp/1",
-                "/ip4/127.0.0.1/tcp/1"
-            ]
-        );
     }
 }

@@ -36,6 +36,10 @@ pub struct Link {
     pub serves_kad: bool,
     /// What it calls itself.
     pub agent: String,
+    /// Where it relays for others, if it does.
+    pub relay_at: Option<Multiaddr>,
+    /// Places and circuits that it has at this node's relay.
+    kept: u32,
     used: Instant,
     ping_failures: u8,
 }
@@ -58,6 +62,8 @@ impl Links {
             feeds: 0,
             serves_kad: false,
             agent: String::new(),
+            relay_at: None,
+            kept: 0,
             used: now,
             ping_failures: 0,
         };
@@ -98,6 +104,14 @@ impl Links {
         }
     }
 
+    /// The peer has one place or circuit more, or less, at this node's relay.
+    pub fn keep(&mut self, peer: &PeerId, change: i32) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.kept = link.kept.saturating_add_signed(change);
+            link.used = Instant::now();
+        }
+    }
+
     /// A ping came back.
     pub fn pong(&mut self, peer: &PeerId, rtt: Duration) {
         if let Some(link) = self.links.get_mut(peer) {
@@ -128,7 +142,7 @@ impl Links {
         let patience = if self.links.len() > CROWDED { IDLE_CROWDED } else { IDLE };
         self.links
             .iter()
-            .filter(|(_, link)| link.feeds == 0)
+            .filter(|(_, link)| link.feeds == 0 && link.kept == 0)
             .filter(|(_, link)| !(among_supernodes && link.serves_kad))
             .filter(|(_, link)| now.saturating_duration_since(link.used) > patience)
             .map(|(peer, _)| *peer)

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     behaviour::announcements_topic,
     codec::Asked,
+    dial::is_relayed,
     feed::handler::OpenId,
     identity,
     media::MediaCommand,
@@ -136,7 +137,11 @@ impl Driver {
         if self.swarm.is_connected(&peer) || self.dialer.is_under_way(&peer) {
             return;
         }
-        let addrs = translate::multiaddrs(&contact.addrs);
+        let mut addrs = translate::multiaddrs(&contact.addrs);
+        if !self.relay_choice.uses() {
+            addrs.retain(|addr| !is_relayed(addr));
+        }
+        addrs.iter().for_each(|addr| self.strangers.contacted(addr));
         let dial = self
             .dialer
             .dial(peer, addrs, Instant::now())
@@ -169,9 +174,10 @@ impl Driver {
             self.request_failed(id, RequestFailure::Unreachable);
             return;
         };
-        if self.swarm.is_connected(&peer) {
+        let bridging = self.paths.is_bridging(&peer);
+        if self.swarm.is_connected(&peer) && !bridging {
             self.send_request(&peer, id, body);
-        } else if !self.dialer.is_under_way(&peer) {
+        } else if !bridging && !self.dialer.is_under_way(&peer) {
             self.request_failed(id, RequestFailure::Unreachable);
         } else if !self.requests.wait(peer, id, body) {
             self.counters.overflows += 1;

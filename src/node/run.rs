@@ -5,7 +5,7 @@
 //! are carried out (`outbound`).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::PoisonError,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use astral_core::{
     ids::{FeedKey, NodeId},
     media::frame::{FrameReader, Hello},
-    overlay::{FeedDownReason, Input, LookupId, Overlay, Role, Snapshot},
+    overlay::{Addr, FeedDownReason, Input, LookupId, Overlay, Role, Snapshot},
     time::Timestamp,
 };
 use libp2p::{Multiaddr, Stream, Swarm, futures::StreamExt, identity::Keypair, kad::QueryId};
@@ -25,6 +25,7 @@ use tokio_util::compat::Compat;
 
 use super::{
     behaviour::Behaviour,
+    config::RelayChoice,
     dial::Dialer,
     feed::handshake::GreetingError,
     feeds::Feeds,
@@ -33,6 +34,9 @@ use super::{
     journal::Journal,
     links::Links,
     media::MediaCommand,
+    paths::Paths,
+    reach::{Reach, ReachView, Strangers},
+    relaying::Places,
     repair::{RepairDesk, RepairNews},
     requests::Requests,
     status::{DriverCounters, LinkView},
@@ -122,6 +126,8 @@ pub struct DriverReport {
     pub links: Vec<LinkView>,
     /// Counters.
     pub counters: DriverCounters,
+    /// Whether others can dial this node.
+    pub reach: ReachView,
 }
 
 /// The task's state.
@@ -141,10 +147,18 @@ pub struct Driver {
     pub(super) lookups: HashMap<QueryId, LookupId>,
     pub(super) listen: Vec<Multiaddr>,
     pub(super) role: Role,
-    /// Somebody dialled this node: others can.
-    pub(super) was_dialled: bool,
-    /// Somebody saw this node at an address that is not its own: a NAT is between.
-    pub(super) behind_nat: bool,
+    /// Whether others can dial this node.
+    pub(super) reach: Reach,
+    pub(super) strangers: Strangers,
+    /// The connections with each peer.
+    pub(super) paths: Paths,
+    /// Its places at relays.
+    pub(super) places: Places,
+    pub(super) relay_choice: RelayChoice,
+    /// What the overlay was told last of the own addresses.
+    pub(super) told: Option<(Vec<Addr>, bool)>,
+    /// Since when each address is listened on.
+    pub(super) since: BTreeMap<Multiaddr, Instant>,
     pub(super) counters: DriverCounters,
     /// Inputs that carrying out a wish brought about at once.
     pub(super) pending: VecDeque<Input>,
@@ -259,6 +273,7 @@ impl Driver {
         for (id, failure) in self.requests.expire(now) {
             self.input(Input::Response { id, result: Err(failure) });
         }
+        self.tend_paths(now);
         self.tell_neighbours();
         self.links.count_feeds(&self.feeds.per_node());
         for peer in self.links.idle(now, self.role == Role::Supernode) {
@@ -274,9 +289,8 @@ impl Driver {
             let mut addrs = self.shared.inner.addrs.write().unwrap_or_else(PoisonError::into_inner);
             addrs.clone_from(&self.listen);
         }
-        let addrs = super::inbound::advertised(&self.listen);
-        let reachable = !addrs.is_empty() && (self.was_dialled || !self.behind_nat);
-        self.input(Input::ListenAddrs { addrs, reachable });
+        self.reach.listening(&self.listen);
+        self.reach_changed();
     }
 
     pub(super) fn report(&self) -> DriverReport {
@@ -289,11 +303,13 @@ impl Driver {
             feeds: link.feeds,
             supernode: link.serves_kad,
             agent: link.agent.clone(),
+            relayed: self.paths.is_relayed(peer),
         });
         DriverReport {
             links: links.collect(),
             overlay: self.overlay.snapshot(),
             counters: self.counters,
+            reach: self.reach_view(),
         }
     }
 

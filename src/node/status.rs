@@ -12,7 +12,8 @@ use astral_core::{
 use serde::Serialize;
 
 use super::{
-    handle::Inner, media::MediaReport, meters::StreamStats, run::DriverReport, traffic::TrafficView,
+    handle::Inner, media::MediaReport, meters::StreamStats, reach::ReachView, run::DriverReport,
+    traffic::TrafficView,
 };
 
 /// A node at one moment.
@@ -42,6 +43,8 @@ pub struct NodeSnapshot {
     pub received_bytes: u64,
     /// Events of the driver.
     pub driver: DriverCounters,
+    /// Whether others can dial this node.
+    pub reach: ReachView,
 }
 
 /// What this node does with a stream.
@@ -100,6 +103,8 @@ pub struct LinkView {
     pub supernode: bool,
     /// What it calls itself.
     pub agent: String,
+    /// Whether it is connected through relays alone.
+    pub relayed: bool,
 }
 
 /// What the driver counted since the start.
@@ -117,6 +122,10 @@ pub struct DriverCounters {
     pub overflows: u64,
     /// Idle connections closed.
     pub idle_closed: u64,
+    /// Connections relayed for others.
+    pub circuits_served: u64,
+    /// Of these, refused by the limits.
+    pub circuits_refused: u64,
 }
 
 /// Puts the parts together.
@@ -157,5 +166,6 @@ pub(super) fn assemble(inner: &Inner, driver: DriverReport, media: MediaReport) 
         sent_media_bytes: total.media_out,
         received_bytes: total.media_in + total.control_in,
         driver: driver.counters,
+        reach: driver.reach,
     }
 }

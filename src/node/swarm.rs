@@ -1,6 +1,6 @@
 //! Transports and listeners.
 //!
-//! Owns how the swarm is built (TCP with Noise and Yamux, QUIC-v1, DNS) and how listen addresses are
+//! Owns how the swarm is built (TCP with Noise and Yamux, QUIC-v1, DNS, relays) and how listen addresses are
 //! bound, including the move of a taken default port. Does not own the event loop.
 
 use std::{
@@ -44,7 +44,6 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`StartError::Transport`] when a transport or behaviour can't be built.
 pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, StartError> {
     let wrong = |reason: String| StartError::Transport { reason };
-    let behaviour = Behaviour::new(&key, config.mdns)?;
     // A small container may have no resolv.conf: addresses without names still work there.
     let (names, options) = read_system_conf().unwrap_or_else(|error| {
         tracing::warn!(%error, "no name servers: only numeric addresses can be dialled");
@@ -62,7 +61,9 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, Star
             quic
         })
         .with_dns_config(names, options)
-        .with_behaviour(|_| behaviour)
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .map_err(|error| wrong(error.to_string()))?
+        .with_behaviour(|key, circuits| Ok(Behaviour::new(key, circuits, config)?))
         .map_err(|error| wrong(error.to_string()))?
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_CONNECTION))
         .with_connection_timeout(CONNECT_TIMEOUT)
@@ -81,8 +82,12 @@ pub async fn listen(
     let mut waiting = Vec::new();
     if config.listen.is_empty() {
         for addr in default_addrs(DEFAULT_PORT) {
-            let id = bind(swarm, &addr).or_else(|_| bind(swarm, &any_port(&addr)))?;
-            waiting.push((id, addr));
+            match bind(swarm, &addr).or_else(|_| bind(swarm, &any_port(&addr))) {
+                Ok(id) => waiting.push((id, addr)),
+                // Many hosts and containers have no IPv6 at all.
+                Err(error) if is_any_ip6(&addr) => tracing::debug!(%error, "no IPv6"),
+                Err(error) => return Err(error),
+            }
         }
     }
     for addr in &config.listen {
@@ -118,7 +123,8 @@ async fn bound(
                 addrs.push(address);
             }
             SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
-                if let Some((_, addr)) = waiting.iter().find(|(id, _)| *id == listener_id) {
+                let mut of_it = waiting.iter().filter(|(id, _)| *id == listener_id);
+                if let Some((_, addr)) = of_it.find(|(_, addr)| !is_any_ip6(addr)) {
                     return Err(refused(addr, error.to_string()));
                 }
             }
@@ -151,10 +157,11 @@ fn is_any_ip6(addr: &Multiaddr) -> bool {
 }
 
 fn default_addrs(port: u16) -> Vec<Multiaddr> {
-    [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip4/0.0.0.0/udp/{port}/quic-v1")]
+    let hosts = ["/ip4/0.0.0.0", "/ip6/::"];
+    let texts = hosts
         .iter()
-        .filter_map(|text| text.parse().ok())
-        .collect()
+        .flat_map(|host| [format!("{host}/tcp/{port}"), format!("{host}/udp/{port}/quic-v1")]);
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn any_port(addr: &Multiaddr) -> Multiaddr {

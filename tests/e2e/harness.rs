@@ -83,7 +83,15 @@ impl Node {
 
     /// Starts the process without waiting for anything.
     pub fn spawn(name: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_astral"));
+        Self::spawn_under(name, &[], args)
+    }
+
+    /// The same with another program before it, such as one that enters a namespace.
+    pub fn spawn_under(name: &str, wrapper: &[String], args: &[&str]) -> Self {
+        let program = env!("CARGO_BIN_EXE_astral").to_owned();
+        let whole: Vec<String> = wrapper.iter().cloned().chain([program]).collect();
+        let mut command = Command::new(&whole[0]);
+        command.args(&whole[1..]);
         // A node leaves when this process is gone, however it went.
         command.args(args).args(["--json", "--mdns", "false", "--leave-with-stdin"]);
         command.stdin(Stdio::piped());

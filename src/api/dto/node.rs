@@ -2,6 +2,8 @@
 //!
 //! Owns these types' JSON. Does not own the values.
 
+use std::collections::BTreeMap;
+
 use astral_core::{
     ids::{NodeId, StreamId},
     overlay::{Counters, RegistrationView, Role, Snapshot},
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Page, paginate};
+use crate::node::ReachView;
 
 /// A node's part in the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -68,6 +71,8 @@ pub struct NodeDto {
     pub registration: RegistrationDto,
     /// Others can dial it.
     pub reachable: bool,
+    /// What is known about that.
+    pub reach: ReachDto,
     /// Nodes registered here.
     pub members: usize,
     /// Known nodes with a connection.
@@ -91,6 +96,55 @@ pub struct NodeDto {
     pub seeding: Vec<StreamId>,
     /// What `POST /streams` takes as `source`.
     pub sources: Vec<String>,
+}
+
+/// How other nodes reach this one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct ReachDto {
+    /// `public`, `private` (a NAT or firewall is between) or `unknown`.
+    pub verdict: String,
+    /// The same for each transport: `tcp4`, `quic4`, `tcp6`, `quic6`.
+    pub transports: BTreeMap<String, String>,
+    /// `none`, `cone` (one mapping for all: holes can be punched), `symmetric` or `unknown`.
+    pub nat: String,
+    /// `off`, `searching`, `mapped`, `no_gateway` or `not_routable`.
+    pub upnp: String,
+    /// Addresses outside the local network.
+    pub external: Vec<String>,
+    /// Addresses at relays.
+    pub relayed: Vec<String>,
+    /// Relays for others.
+    pub serves_relay: bool,
+    /// Connections through punched holes since the start.
+    pub punched: u64,
+    /// Attempts at that which failed.
+    pub punch_failures: u64,
+    /// Nodes connected through a relay at the moment.
+    pub circuits: usize,
+}
+
+impl From<&ReachView> for ReachDto {
+    fn from(view: &ReachView) -> Self {
+        let transports = view.transports.iter();
+        Self {
+            verdict: word(&view.verdict),
+            transports: transports.map(|(of, verdict)| (word(of), word(verdict))).collect(),
+            nat: word(&view.nat),
+            upnp: word(&view.upnp),
+            external: view.external.clone(),
+            relayed: view.relayed.clone(),
+            serves_relay: view.serves_relay,
+            punched: view.punched,
+            punch_failures: view.punch_failures,
+            circuits: view.circuits,
+        }
+    }
+}
+
+/// An enum's value as it is written.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Uplink and what is promised of it.

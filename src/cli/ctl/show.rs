@@ -75,7 +75,8 @@ pub fn status(node: &Value) -> String {
         ("up for", format!("{} h {} min", seconds / 3_600, seconds / 60 % 60)),
         ("role", text(&node["role"])),
         ("registration", format!("{}{supernode}", text(&registration["state"]))),
-        ("reachable", mark(&node["reachable"], "yes", "not seen yet that others can dial it")),
+        ("reachable", mark(&node["reachable"], "yes", "not by dialling it")),
+        ("reach", reach(&node["reach"])),
         ("connected", format!("{} nodes, {} members", node["connected"], node["members"])),
         ("uplink", format!("{} promised of {usable}{assumed}", rate(&uplink["promised_bps"]))),
         ("sent", size(&node["traffic"]["sent_bytes"])),
@@ -88,6 +89,15 @@ pub fn status(node: &Value) -> String {
         ("api", text(&node["api"])),
         ("rtmp", text(&node["rtmp"])),
     ])
+}
+
+/// How others reach the node, in one line.
+fn reach(reach: &Value) -> String {
+    let transports = reach["transports"].as_object().into_iter().flatten();
+    let each: Vec<String> =
+        transports.map(|(transport, verdict)| format!("{transport} {}", text(verdict))).collect();
+    let relays = items(&reach["relayed"]).count();
+    format!("NAT {}; {}; {relays} relays", text(&reach["nat"]), each.join(", "))
 }
 
 fn ids(value: &Value) -> String {

@@ -11,13 +11,17 @@ use super::Check;
 use crate::{
     cli::host::node_config,
     config::{LocalAddr, Role, Settings},
-    node::{Event, Handle, Node, NodeConfig, NodeSnapshot, RoleChoice},
+    node::{Event, Handle, NatKind, Node, NodeConfig, NodeSnapshot, RoleChoice, Upnp, Verdict},
 };
 
 /// A supernode that is in reach answers within a second or two.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 /// After the registration, other supernodes and round trips are heard of within this.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Tests of the addresses by others take a few rounds of five seconds each.
+const JUDGE_MAX: Duration = Duration::from_secs(12);
+/// Between two looks at what they found.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The port that nodes listen on unless told otherwise.
 const NODE_PORT: u16 = 4001;
 
@@ -81,7 +85,13 @@ pub async fn network(settings: &Settings) -> anyhow::Result<Vec<Check>> {
             "ASTRAL_LOG=debug says more",
         )]);
     };
-    Ok(vec![listening(&now), supernodes(&now, asked, settings.mdns), uplink(settings)])
+    Ok(vec![
+        listening(&now),
+        supernodes(&now, asked, settings.mdns),
+        reachability(&now),
+        router(&now),
+        uplink(settings),
+    ])
 }
 
 async fn look(handle: &Handle, settings: &Settings) -> Option<NodeSnapshot> {
@@ -93,9 +103,85 @@ async fn look(handle: &Handle, settings: &Settings) -> Option<NodeSnapshot> {
         };
         if tokio::time::timeout(LOOK_MAX, registered).await.is_ok() {
             tokio::time::sleep(SETTLE).await;
+            return judged(handle).await;
         }
     }
     handle.snapshot().await.ok()
+}
+
+/// Waits until others have tested the addresses, if there are others outside this network at all.
+async fn judged(handle: &Handle) -> Option<NodeSnapshot> {
+    let deadline = tokio::time::Instant::now() + JUDGE_MAX;
+    loop {
+        let now = handle.snapshot().await.ok()?;
+        let tested = now.reach.verdict != Verdict::Unknown && !now.reach.relayed.is_empty();
+        let public = now.reach.verdict == Verdict::Public;
+        let alone = now.reach.verdict == Verdict::Unknown && now.reach.nat != NatKind::None;
+        if tested || public || alone || tokio::time::Instant::now() >= deadline {
+            return Some(now);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether others can dial this machine, and what is in the way.
+fn reachability(now: &NodeSnapshot) -> Check {
+    let name = "reachability";
+    let reach = &now.reach;
+    let each: Vec<String> = reach
+        .transports
+        .iter()
+        .map(|(transport, verdict)| {
+            let word = match verdict {
+                Verdict::Unknown => "not tested",
+                Verdict::Public => "open",
+                Verdict::Private => "closed",
+            };
+            format!("{} {word}", transport.name())
+        })
+        .collect();
+    let each = each.join(", ");
+    match (reach.verdict, reach.nat) {
+        (Verdict::Public, _) => Check::ok(name, format!("others can dial this node ({each})")),
+        (Verdict::Unknown, _) => Check::ok(
+            name,
+            "nobody outside the local network has looked; inside it nothing is in the way",
+        ),
+        (Verdict::Private, NatKind::Symmetric) => Check::warn(
+            name,
+            format!(
+                "a router that gives each connection a port of its own (symmetric NAT): {each}"
+            ),
+            "it works through relays; better: let the router forward the port (README, \
+             \"Behind a router\"), or use IPv6",
+        ),
+        (Verdict::Private, NatKind::Cone | NatKind::Unknown) => Check::warn(
+            name,
+            format!("a router is between (NAT); others come in through punched holes: {each}"),
+            "nothing; forward the port to be of more use to others",
+        ),
+        (Verdict::Private, NatKind::None) => Check::warn(
+            name,
+            format!("the address is public, but nothing comes in: {each}"),
+            "open the port in the firewall, TCP and UDP",
+        ),
+    }
+}
+
+/// What the router said to UPnP.
+fn router(now: &NodeSnapshot) -> Check {
+    let name = "router (UPnP)";
+    match now.reach.upnp {
+        Upnp::Off => Check::ok(name, "not asked"),
+        Upnp::Searching => Check::ok(name, "no answer yet"),
+        Upnp::Mapped => Check::ok(name, format!("forwards {}", now.reach.external.join(", "))),
+        Upnp::NoGateway => Check::ok(name, "none that answers"),
+        Upnp::NotRoutable => Check::warn(
+            name,
+            "it is itself behind another NAT (carrier-grade NAT)",
+            "nothing can be forwarded here; IPv6 from your provider would help",
+        ),
+    }
 }
 
 fn listening(now: &NodeSnapshot) -> Check {

@@ -195,7 +195,9 @@ impl Registrar {
         for (node, StreamStatus { depths, free, .. }) in told {
             let contact = if node == me { Some(&local.me) } else { local.nodes.contact(&node) };
             let is_out = local.is_banned(&node) || self.complaints.is_delisted(&node, local.now);
-            let Some(contact) = contact.cloned().filter(|_| !is_out) else { continue };
+            // Behind a NAT without a relay it dials others; nobody can be sent to it.
+            let found = contact.filter(|contact| !is_out && !contact.addrs.is_empty());
+            let Some(contact) = found.cloned() else { continue };
             let depth = depths.iter().copied().min().unwrap_or(u8::MAX);
             let is_charge = self.backups.contains(&node);
             let candidate = Candidate { contact, depths, free, source: false };

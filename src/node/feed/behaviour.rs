@@ -11,7 +11,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Stream,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour,
         NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -54,6 +54,8 @@ enum Suit {
     Tcp,
     /// QUIC: where TCP does not get through.
     Quic,
+    /// Through a relay, which is shared and limited.
+    Relayed,
 }
 
 /// The behaviour.
@@ -86,8 +88,14 @@ impl Behaviour {
         self.queue.push_back(ToSwarm::GenerateEvent(Event::Failed { id, error }));
     }
 
-    fn connected(&mut self, peer: PeerId, connection: ConnectionId, remote: &Multiaddr) {
-        let suit = if identity::is_quic(remote) { Suit::Quic } else { Suit::Tcp };
+    fn connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let suit = if endpoint.is_relayed() {
+            Suit::Relayed
+        } else if identity::is_quic(endpoint.get_remote_address()) {
+            Suit::Quic
+        } else {
+            Suit::Tcp
+        };
         self.connections.entry(peer).or_default().insert(connection, suit);
     }
 
@@ -136,7 +144,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(up) => {
-                self.connected(up.peer_id, up.connection_id, up.endpoint.get_remote_address());
+                self.connected(up.peer_id, up.connection_id, up.endpoint);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 self.disconnected(peer_id, connection_id);

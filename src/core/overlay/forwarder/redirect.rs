@@ -23,7 +23,8 @@ impl Forwarder {
     ) -> Vec<Candidate> {
         let mut ranked = Vec::new();
         for ((_, node), child) in self.children.iter().filter(|((of, _), _)| *of == stream) {
-            if *node == asker || local.is_banned(node) {
+            // Who names no address can't be dialled.
+            if *node == asker || local.is_banned(node) || child.contact.addrs.is_empty() {
                 continue;
             }
             let stripes = self.stripes_of(stream, *node);

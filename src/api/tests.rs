@@ -123,6 +123,7 @@ fn overlay() -> Snapshot {
         stripe: 1,
         node: PEER,
         confirmed: true,
+        standby: false,
         expires_in_ms: 9_000,
     };
     Snapshot {

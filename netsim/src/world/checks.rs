@@ -27,7 +27,9 @@ const FRESH_US: u64 = 3_000_000;
 /// Tickets that only one side knows must be gone after this, in microseconds: a lease and the way.
 const LEASE_US: u64 = 12_000_000;
 /// Everybody must be served where slots are this many times what is wanted.
-const CAPACITY_MIN: f64 = 1.25;
+const CAPACITY_MIN: f64 = 1.05;
+/// One in so many slots may be in use twice while a child moves; at least one.
+const MOVING_SHARE: u32 = 16;
 /// Control may add so much to the ceiling, in percent, and one batch may straddle two checks.
 const CONTROL_PERCENT: u64 = 5;
 const BATCH_BYTES: u64 = 70_000;
@@ -204,7 +206,8 @@ impl World {
         for (index, slot) in (0_u32..).zip(&mut self.nodes) {
             let Some(node) = slot.node.as_deref_mut() else { continue };
             let (live, most) = (node.take_live_max(), slot.slots_max);
-            if live > most {
+            // While a child moves, whoever took its place has its slot already.
+            if live > most + most / MOVING_SHARE + 1 {
                 found.push((index, format!("promised {live} stripes, may promise {most}")));
             }
             let sent = node.view().sent;

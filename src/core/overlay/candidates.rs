@@ -29,13 +29,34 @@ struct Entry {
     source: bool,
     seen_at: Timestamp,
     refused_at: Option<Timestamp>,
+    /// When its connection was lost, or it fell silent.
+    lost_at: Option<Timestamp>,
     /// Promises it broke: feeds that never came up, requests it never answered.
     broken: u32,
 }
 
-/// How dear a candidate is, in milliseconds; ties are broken differently at each node, so that a
-/// crowd does not all run to the same parent.
-type Cost = (u64, u64, NodeId);
+/// How dear a candidate is. The cheapest is asked first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Cost {
+    /// Milliseconds: expected delay, and what doubts and dependence on one node are worth.
+    ms: u64,
+    /// Ties are broken differently at each node, so that a crowd does not all run to the same
+    /// parent.
+    lot: u64,
+    node: NodeId,
+}
+
+/// What is asked of a candidate.
+#[derive(Clone, Copy, Debug)]
+struct Wish<'a> {
+    stripe: Stripe,
+    /// Stripes that already come from a node.
+    taken: &'a BTreeMap<NodeId, u32>,
+    /// The asker has slots to give, and may take the place of somebody who has none.
+    gives: bool,
+    /// Only to stand by.
+    standby: bool,
+}
 
 impl Candidates {
     /// Takes in a list from a directory or a redirect.
@@ -104,11 +125,18 @@ impl Candidates {
         }
     }
 
+    /// Its connection broke, or it fell silent: dead, as far as can be told.
+    pub(super) fn lost(&mut self, node: NodeId, now: Timestamp) {
+        if let Some(entry) = self.list.get_mut(&node) {
+            entry.lost_at = Some(now);
+        }
+    }
+
     /// It serves well: old sins are forgiven.
     pub(super) fn served(&mut self, node: NodeId) {
         if let Some(entry) = self.list.get_mut(&node) {
             entry.broken = 0;
-            entry.refused_at = None;
+            (entry.refused_at, entry.lost_at) = (None, None);
         }
     }
 
@@ -120,51 +148,76 @@ impl Candidates {
     }
 
     /// The best candidate for a stripe that is not among `visited`; `taken` says how many stripes
-    /// already come from a node.
+    /// already come from a node, `gives` whether the asker has slots to give.
     pub(super) fn best(
         &self,
         local: &Local,
         stripe: Stripe,
         visited: &BTreeSet<NodeId>,
         taken: &BTreeMap<NodeId, u32>,
+        gives: bool,
+    ) -> Option<NodeId> {
+        self.cheapest(local, visited, Wish { stripe, taken, gives, standby: false })
+    }
+
+    /// The same, to stand by.
+    pub(super) fn best_standby(
+        &self,
+        local: &Local,
+        stripe: Stripe,
+        visited: &BTreeSet<NodeId>,
+        taken: &BTreeMap<NodeId, u32>,
+    ) -> Option<NodeId> {
+        self.cheapest(local, visited, Wish { stripe, taken, gives: false, standby: true })
+    }
+
+    fn cheapest(
+        &self,
+        local: &Local,
+        visited: &BTreeSet<NodeId>,
+        wish: Wish<'_>,
     ) -> Option<NodeId> {
         self.list
             .iter()
             .filter(|(node, _)| !visited.contains(node) && !local.is_banned(node))
-            .map(|(node, entry)| entry.cost(local, *node, stripe, taken))
+            .filter(|(_, entry)| !wish.standby || !entry.is_lost(local.now))
+            .map(|(node, entry)| entry.cost(local, *node, wish))
             .min()
-            .map(|(.., node)| node)
+            .map(|cost| cost.node)
     }
 
     /// The best few that are not connected: worth a dial before they are needed.
     pub(super) fn unlinked(&self, local: &Local, count: usize) -> Vec<NodeId> {
-        let mut ranked: Vec<_> = self
-            .list
-            .iter()
-            .filter(|(node, entry)| {
-                entry.free > 0 && !local.is_banned(node) && !local.nodes.is_suspect(node, local.now)
-            })
-            .map(|(node, entry)| entry.cost(local, *node, 0, &BTreeMap::new()))
-            .collect();
-        ranked.sort();
+        let mut ranked = self.with_slots(local);
         ranked.truncate(count);
-        ranked.retain(|(.., node)| !local.nodes.is_linked(node));
-        ranked.into_iter().map(|(.., node)| node).collect()
+        ranked.retain(|node| !local.nodes.is_linked(node));
+        ranked
     }
 
     /// What may be told to others: those that had free slots.
     pub(super) fn to_share(&self, local: &Local, count: usize) -> Vec<Candidate> {
+        let ranked = self.with_slots(local);
+        let others = ranked.iter().filter(|node| !self.is_source(node));
+        others.take(count).filter_map(|node| self.candidate(local, node)).collect()
+    }
+
+    /// Those that had free slots and seem to live, cheapest first.
+    fn with_slots(&self, local: &Local) -> Vec<NodeId> {
+        let taken = BTreeMap::new();
+        let wish = Wish { stripe: 0, taken: &taken, gives: false, standby: false };
         let mut ranked: Vec<_> = self
             .list
             .iter()
             .filter(|(node, entry)| {
-                entry.free > 0 && !entry.source && !local.nodes.is_suspect(node, local.now)
+                entry.free > 0
+                    && !entry.is_lost(local.now)
+                    && !local.is_banned(node)
+                    && !local.nodes.is_suspect(node, local.now)
             })
-            .map(|(node, entry)| entry.cost(local, *node, 0, &BTreeMap::new()))
+            .map(|(node, entry)| entry.cost(local, *node, wish))
             .collect();
         ranked.sort();
-        ranked.truncate(count);
-        ranked.iter().filter_map(|(.., node)| self.candidate(local, node)).collect()
+        ranked.into_iter().map(|cost| cost.node).collect()
     }
 
     /// A candidate in the form that travels.
@@ -216,45 +269,53 @@ impl Entry {
             source: false,
             seen_at: now,
             refused_at: None,
+            lost_at: None,
             broken: 0,
         }
     }
 
-    fn cost(
-        &self,
-        local: &Local,
-        node: NodeId,
-        stripe: Stripe,
-        taken: &BTreeMap<NodeId, u32>,
-    ) -> Cost {
+    fn is_lost(&self, now: Timestamp) -> bool {
+        self.lost_at.is_some_and(|at| now.since(at) < LOSS_COUNTS)
+    }
+
+    fn cost(&self, local: &Local, node: NodeId, wish: Wish<'_>) -> Cost {
         let known = local.nodes.known(&node);
         let private = known.is_some_and(|known| known.private);
         let rtt = known.and_then(|known| known.rtt);
-        let mut cost = rtt.map_or(RTT_UNKNOWN_MS, |rtt| {
+        let mut ms = rtt.map_or(RTT_UNKNOWN_MS, |rtt| {
             u64::try_from(rtt.as_millis() / 2).unwrap_or(u64::MAX / 4)
         });
-        cost += match self.depths.get(usize::from(stripe)).copied().unwrap_or(DEPTH_NONE) {
+        ms += match self.depths.get(usize::from(wish.stripe)).copied().unwrap_or(DEPTH_NONE) {
             DEPTH_NONE => DEPTH_UNKNOWN_MS,
             depth => u64::from(depth) * HOP_MS,
         };
         if self.source {
-            cost += SOURCE_MS;
+            ms += SOURCE_MS;
         }
-        if self.free == 0 {
-            cost += FULL_MS;
-        }
-        if !private {
-            cost += u64::from(taken.get(&node).copied().unwrap_or(0)) * TAKEN_MS;
+        ms += match (self.free, wish.gives) {
+            (0, true) => PLACE_MS,
+            (0, false) => FULL_MS,
+            (1.., _) => 0,
+        };
+        let taken = u64::from(wish.taken.get(&node).copied().unwrap_or(0));
+        if wish.standby {
+            // An open feed is worth something; many stripes that wait for one node are not.
+            ms += if taken == 0 { FEED_MS } else { 0 };
+            ms += taken.saturating_sub(STANDBYS_EASY) * TAKEN_MS;
+        } else if !private {
+            ms += taken * TAKEN_MS;
         }
         if self.refused_at.is_some_and(|at| local.now.since(at) < REFUSAL_COUNTS) {
-            cost += REFUSED_MS;
+            ms += REFUSED_MS;
         }
         if local.nodes.is_suspect(&node, local.now) {
-            cost += SUSPECT_MS;
+            ms += SUSPECT_MS;
         }
-        cost += u64::from(self.broken.min(8) + local.scores.strikes(&node)) * STRIKE_MS;
-        let lot = path_hash(&node) ^ local.hash;
-        (cost, lot, node)
+        if self.is_lost(local.now) {
+            ms += LOST_MS;
+        }
+        ms += u64::from(self.broken.min(8) + local.scores.strikes(&node)) * STRIKE_MS;
+        Cost { ms, lot: path_hash(&node) ^ local.hash, node }
     }
 }
 
@@ -265,10 +326,21 @@ const HOP_MS: u64 = 20;
 const SOURCE_MS: u64 = 30;
 const RTT_UNKNOWN_MS: u64 = 40;
 const DEPTH_UNKNOWN_MS: u64 = 150;
+/// A full candidate refuses whoever has nothing to give.
 const FULL_MS: u64 = 400;
+/// Who has something to give may get another's place there: worth three hops.
+const PLACE_MS: u64 = 60;
 /// Several stripes from one node die together.
 const TAKEN_MS: u64 = 60;
+/// A new connection for a standby alone.
+const FEED_MS: u64 = 100;
+/// Stripes that wait for one node without harm.
+const STANDBYS_EASY: u64 = 3;
 const REFUSED_MS: u64 = 150;
 const SUSPECT_MS: u64 = 800;
+/// Asked when nobody else is left.
+const LOST_MS: u64 = 2_000;
 const STRIKE_MS: u64 = 200;
 const REFUSAL_COUNTS: Duration = Duration::from_secs(2);
+/// Twice the lifetime of what a directory is told.
+const LOSS_COUNTS: Duration = Duration::from_secs(15);

@@ -185,14 +185,37 @@ pub struct Tuning {
     pub candidate_lifetime: Duration,
     /// Most candidates kept for one stream.
     pub candidates_max: usize,
-    /// The silent parent's ticket is kept this long after a soft promotion.
+    /// The old parent's ticket is kept this long after its successor was promoted: longer than
+    /// `deliver_timeout`, so that there is a way back.
     pub soft_keep: Duration,
+    /// A promoted parent that has brought nothing for this long has broken its promise: a request,
+    /// its answer and some stripe intervals (guess).
+    pub deliver_timeout: Duration,
+    /// A stripe must have come from its parent for this long before a standby is looked for.
+    pub standby_after: Duration,
+    /// Between two candidates asked to stand by; doubled with jitter up to `standby_pause_max`.
+    pub standby_pause: Duration,
+    /// Longest such pause.
+    pub standby_pause_max: Duration,
     /// A parent with no news for this long is not carrying.
     pub stale_after: Duration,
     /// Children have this long to move when this node stops watching.
     pub handover_grace: Duration,
     /// Children have this long to move when a ticket is revoked or shed.
     pub revoke_grace: Duration,
+    /// A child whose place somebody takes who contributes more keeps its bytes for so long, or
+    /// until it has a new parent: a search, an answer that nothing is there yet, and a retry (swept:
+    /// 1 s leaves one in ten without, 3 s is no better than 2 s).
+    pub displace_grace: Duration,
+    /// The one displaced asks the newcomer after this: by then the newcomer mostly has something.
+    pub displace_patience: Duration,
+    /// A slot is kept this long for the child that it was freed for: a move and a retry.
+    pub room_kept: Duration,
+    /// A child without a sign of life for this long loses its slots to whoever asks for them: two
+    /// idle ACKs. It takes QUIC many seconds longer to notice a host that is gone.
+    pub child_silence: Duration,
+    /// Standbys promised for each free slot; beside them one for each slot in use (design).
+    pub promises_per_free_slot: u32,
     /// No new chunk on any stripe for this long: the source is lost.
     pub source_lost_after: Duration,
     /// A lost source is waited for this long.
@@ -302,10 +325,19 @@ impl Default for Tuning {
             refresh_every: Duration::from_secs(5),
             candidate_lifetime: Duration::from_secs(30),
             candidates_max: 64,
-            soft_keep: Duration::from_secs(1),
+            soft_keep: Duration::from_millis(1_200),
+            deliver_timeout: Duration::from_millis(900),
+            standby_after: Duration::from_secs(1),
+            standby_pause: Duration::from_millis(500),
+            standby_pause_max: Duration::from_secs(6),
             stale_after: Duration::from_secs(3),
             handover_grace: Duration::from_secs(1),
             revoke_grace: Duration::from_millis(700),
+            displace_grace: Duration::from_secs(2),
+            displace_patience: Duration::from_millis(250),
+            room_kept: Duration::from_secs(3),
+            child_silence: Duration::from_millis(2_200),
+            promises_per_free_slot: 4,
             source_lost_after: Duration::from_secs(5),
             source_wait: Duration::from_secs(30),
             leave_max: Duration::from_secs(2),

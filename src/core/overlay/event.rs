@@ -225,6 +225,8 @@ pub enum MoveCause {
     Silent,
     /// The old parent ended the ticket.
     Revoked,
+    /// Somebody who contributes more took the place.
+    Displaced,
     /// The old parent leaves.
     Leaving,
     /// The old parent shed this child.
@@ -237,6 +239,14 @@ pub enum MoveCause {
     Expired,
     /// The old parent never opened the feed.
     Unopened,
+    /// Nothing new came for long, by a fault further up (rule R3).
+    Starved,
+    /// The old parent had it and did not send it (rule R4).
+    Withheld,
+    /// The old parent brought it late (rule R5).
+    Slow,
+    /// Another parent is nearer to the source.
+    Improved,
 }
 
 /// What stood in the way of a search.

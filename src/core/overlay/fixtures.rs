@@ -77,9 +77,9 @@ fn corpus(prefix: &str) -> Vec<Vec<u8>> {
 #[test]
 fn ticket_messages_have_their_golden_bytes() {
     let stream = announcement(false).stream();
-    let stripes =
-        vec![AskStripe { stripe: 0, head: None }, AskStripe { stripe: 5, head: Some(99) }];
-    let ask = Ask { stream, stripes, contact: contact(4), free: 3, attempt: 1 };
+    let stripes = vec![AskStripe::live(0), AskStripe { stripe: 5, head: Some(99), warm: true }];
+    let ask =
+        Ask { stream, stripes, contact: contact(4), free: 3, attempt: 1, slots: 20, displace: 1 };
     message("ticket-ask", &TicketRequest::Ask(ask));
     let tickets = vec![TicketId(1), TicketId(u64::MAX)];
     message("ticket-release", &TicketRequest::Release { tickets: tickets.clone() });
@@ -87,7 +87,9 @@ fn ticket_messages_have_their_golden_bytes() {
     let grace_ms = 1_000;
     let revoke = Revoke { stream, tickets, reason, grace_ms, candidates: candidates.clone() };
     message("ticket-revoke", &TicketRequest::Revoke(revoke));
-    let granted = Verdict::Grant { ticket: TicketId(9), expires_in_ms: 3_000, path: vec![1, 2] };
+    let (ticket, path) = (TicketId(9), vec![1, 2]);
+    let displaced = Some(node(7));
+    let granted = Verdict::Grant { ticket, expires_in_ms: 3_000, path, displaced };
     let refused = Verdict::Refuse { reason: RefuseReason::NoCapacity };
     let stripes = vec![
         StripeAnswer { stripe: 0, verdict: granted },
@@ -189,7 +191,7 @@ fn messages_beyond_their_bounds_are_refused() {
         TicketRequest::Ask(ask) => ask,
         other => panic!("{other:?}"),
     };
-    ask.stripes = vec![AskStripe { stripe: 0, head: None }; 17];
+    ask.stripes = vec![AskStripe::live(0); 17];
     let bytes = TicketRequest::Ask(ask).to_wire().unwrap();
     assert_eq!(TicketRequest::from_wire(&bytes), Err(super::WireError::OutOfBounds));
     let huge = vec![0; super::MESSAGE_BYTES_MAX + 1];

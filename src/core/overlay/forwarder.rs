@@ -4,7 +4,9 @@
 //! own where the bytes come from (see `subscriber`, `publisher`), nor pacing (see the relay).
 
 mod admission;
+mod displace;
 mod redirect;
+mod standby;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,6 +16,7 @@ use super::{
     RevokeReason, StripeAnswer, TicketEnd, TicketId, TicketRequest, TicketResponse, TicketView,
     Verdict,
     capacity::Limits,
+    carriage::Carried,
     expiring_map::ExpiringMap,
     local::{Local, Purpose},
 };
@@ -30,8 +33,8 @@ pub(super) struct Forwarder {
     given: ExpiringMap<TicketId, Given>,
     by_seat: BTreeMap<Seat, TicketId>,
     children: BTreeMap<(StreamId, NodeId), Child>,
-    /// Slots that are being freed, and for whom.
-    room: BTreeMap<StreamId, Room>,
+    /// Slots that are kept for a seat, and until when.
+    reserved: BTreeMap<Seat, Timestamp>,
 }
 
 /// One stripe of one child: at most one ticket each.
@@ -54,22 +57,22 @@ enum Stage {
 struct Given {
     seat: Seat,
     stage: Stage,
+    /// A standby's promise holds no slot.
+    warm: bool,
     cost: Bitrate,
     sixteenths: u32,
-}
-
-/// A slot that is being freed for one seat.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    seat: Seat,
-    until: Timestamp,
 }
 
 #[derive(Debug)]
 struct Child {
     contact: Contact,
+    /// Stripes that it could feed beside those it feeds.
     free: u16,
+    /// Stripes that it can feed at all.
+    slots: u16,
     up: bool,
+    /// When it last gave a sign of life.
+    heard_at: Timestamp,
 }
 
 impl Forwarder {
@@ -79,7 +82,7 @@ impl Forwarder {
             given: ExpiringMap::new(),
             by_seat: BTreeMap::new(),
             children: BTreeMap::new(),
-            room: BTreeMap::new(),
+            reserved: BTreeMap::new(),
         }
     }
 
@@ -96,25 +99,24 @@ impl Forwarder {
         };
         let mut refused = StripeSet::EMPTY;
         let mut stripes = Vec::with_capacity(ask.stripes.len());
+        let mut displace = ask.displace;
         for asked in &ask.stripes {
             let seat = Seat { stream: ask.stream, child: from, stripe: asked.stripe };
-            let verdict = match self.admit(local, &carried, seat, ask.attempt > 0) {
-                Ok(()) => self.grant(local, &carried, seat, ask),
-                Err(reason) => {
-                    refused.insert(asked.stripe);
-                    let full = matches!(reason, RefuseReason::NoCapacity | RefuseReason::CopyLimit);
-                    if full && ask.attempt > 0 {
-                        self.make_room(local, &carried, seat, ask, &others);
-                    }
-                    local.counters.refused += 1;
-                    Verdict::Refuse { reason }
-                }
+            let verdict = if asked.warm {
+                self.on_ask_warm(local, &carried, seat, ask)
+            } else {
+                self.on_ask_live(local, &carried, seat, ask, &mut displace, &others)
             };
+            if matches!(verdict, Verdict::Refuse { .. }) {
+                refused.insert(asked.stripe);
+                local.counters.refused += 1;
+            }
             stripes.push(StripeAnswer { stripe: asked.stripe, verdict });
         }
         if let Some(child) = self.children.get_mut(&(ask.stream, from)) {
             child.contact = ask.contact.clone();
-            child.free = ask.free;
+            (child.free, child.slots) = (ask.free, ask.slots);
+            child.heard_at = local.now;
         }
         self.update_feed(local, ask.stream, from);
         let redirect = if refused.is_empty() {
@@ -124,6 +126,40 @@ impl Forwarder {
         };
         let answer = AskAnswer { rate: carried.rate, k: carried.k(), stripes, redirect };
         TicketResponse::Answer(answer)
+    }
+
+    fn on_ask_live(
+        &mut self,
+        local: &mut Local,
+        carried: &Carried,
+        seat: Seat,
+        ask: &Ask,
+        displace: &mut u8,
+        others: &[Candidate],
+    ) -> Verdict {
+        let mut admitted = self.admit(local, carried, seat, ask.attempt > 0);
+        if is_full(admitted) && self.reclaim(local, seat) {
+            admitted = self.admit(local, carried, seat, ask.attempt > 0);
+        }
+        match admitted {
+            Ok(()) => self.grant(local, carried, seat, ask, None),
+            Err(reason) => {
+                if is_full(admitted) {
+                    let may = *displace > 0;
+                    let wanting = displace::Wanting { seat, ask, reason };
+                    if let Some(victim) =
+                        may.then(|| self.displace(local, carried, &wanting, others)).flatten()
+                    {
+                        *displace -= 1;
+                        return self.grant(local, carried, seat, ask, Some(victim));
+                    }
+                    if ask.attempt > 0 {
+                        self.make_room(local, carried, seat, others);
+                    }
+                }
+                Verdict::Refuse { reason }
+            }
+        }
     }
 
     /// A child gives tickets back. Only the child of a ticket may; returns whether it was.
@@ -161,6 +197,7 @@ impl Forwarder {
             return;
         };
         child.up = true;
+        child.heard_at = local.now;
         let reservation = local.now + local.config.tuning.reservation;
         for stripe in stripes.iter() {
             if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe)
@@ -200,16 +237,14 @@ impl Forwarder {
 
     /// A child acknowledged bytes of these stripes.
     pub(super) fn child_alive(&mut self, local: &mut Local, feed: FeedKey, stripes: StripeSet) {
+        if let Some(child) = self.children.get_mut(&(feed.stream, feed.peer)) {
+            child.heard_at = local.now;
+        }
         for stripe in stripes.iter() {
             if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe) {
                 self.renew(local, ticket, true);
             }
         }
-    }
-
-    /// A child promoted what it was not yet allowed: told again what it may have.
-    pub(super) fn promote_asked(&self, local: &mut Local, feed: FeedKey) {
-        self.update_feed(local, feed.stream, feed.peer);
     }
 
     /// A slow child lost these stripes at the relay already: it is told where else to ask.
@@ -335,16 +370,14 @@ impl Forwarder {
         self.given.next()
     }
 
-    /// Whether `node` is a child in this stripe.
+    /// Whether `node` is a child in this stripe; one that has a mere promise is not.
     pub(super) fn feeds(&self, stream: StreamId, node: NodeId, stripe: Stripe) -> bool {
-        self.ticket_of(stream, node, stripe).is_some()
+        let ticket = self.ticket_of(stream, node, stripe);
+        ticket.and_then(|ticket| self.given.get(&ticket)).is_some_and(|given| !given.warm)
     }
 
     pub(super) fn has_children(&self, stream: StreamId) -> bool {
-        self.by_seat
-            .range(Seat { stream, child: NodeId([0; 32]), stripe: 0 }..)
-            .next()
-            .is_some_and(|(seat, _)| seat.stream == stream)
+        self.given.iter().any(|(_, given)| given.seat.stream == stream && !given.warm)
     }
 
     pub(super) fn views(&self, now: Timestamp) -> Vec<TicketView> {
@@ -354,6 +387,7 @@ impl Forwarder {
             stripe: given.seat.stripe,
             node: given.seat.child,
             confirmed: given.stage != Stage::Reserved,
+            standby: given.warm,
             expires_in_ms: self
                 .given
                 .deadline(ticket)
@@ -366,7 +400,8 @@ impl Forwarder {
     fn renew(&mut self, local: &Local, ticket: TicketId, taken_up: bool) {
         let Some(given) = self.given.get_mut(&ticket) else { return };
         match given.stage {
-            Stage::Reserved if taken_up => given.stage = Stage::Confirmed,
+            Stage::Reserved if taken_up && !given.warm => given.stage = Stage::Confirmed,
+            Stage::Reserved if given.warm => {}
             Stage::Confirmed => {}
             Stage::Reserved | Stage::Ending(_) => return,
         }
@@ -382,7 +417,9 @@ impl Forwarder {
     fn ended(&mut self, local: &mut Local, ticket: TicketId, given: &Given, reason: TicketEnd) {
         let Seat { stream, stripe, child } = given.seat;
         self.by_seat.remove(&given.seat);
-        local.event(Event::TicketEnded { ticket, stream, stripe, child, reason });
+        if !given.warm {
+            local.event(Event::TicketEnded { ticket, stream, stripe, child, reason });
+        }
         self.update_feed(local, stream, child);
         if self.children.get(&(stream, child)).is_some_and(|child| !child.up)
             && self.stripes_of(stream, child).is_empty()
@@ -412,9 +449,8 @@ impl Forwarder {
 
     fn update_feed(&self, local: &mut Local, stream: StreamId, child: NodeId) {
         if self.children.get(&(stream, child)).is_some_and(|child| child.up) {
-            let live = self.stripes_of(stream, child);
-            let feed = to_child(stream, child);
-            local.emit(Output::SetStripes { feed, live, warm: StripeSet::EMPTY });
+            let (live, warm) = self.stripes_by_class(stream, child);
+            local.emit(Output::SetStripes { feed: to_child(stream, child), live, warm });
         }
     }
 
@@ -444,9 +480,33 @@ impl Forwarder {
         self.children.keys().filter(move |(of, _)| *of == stream).map(|(_, child)| *child)
     }
 
+    /// The stripes that a child has, and those promised to it.
+    fn stripes_by_class(&self, stream: StreamId, child: NodeId) -> (StripeSet, StripeSet) {
+        let (mut live, mut warm) = (StripeSet::EMPTY, StripeSet::EMPTY);
+        for stripe in self.stripes_of(stream, child).iter() {
+            if self.feeds(stream, child, stripe) {
+                live.insert(stripe);
+            } else {
+                warm.insert(stripe);
+            }
+        }
+        (live, warm)
+    }
+
+    /// Tickets of a stream that hold slots.
+    fn live(&self, stream: StreamId) -> impl Iterator<Item = (TicketId, &Given)> {
+        let of_stream = move |given: &Given| given.seat.stream == stream && !given.warm;
+        self.given.iter().filter(move |(_, given)| of_stream(given)).map(|(id, given)| (*id, given))
+    }
+
     fn streams_of(&self, node: NodeId) -> Vec<StreamId> {
         self.children.keys().filter(|(_, child)| *child == node).map(|(of, _)| *of).collect()
     }
+}
+
+/// Whether a seat was refused for want of a slot.
+const fn is_full(verdict: Result<(), RefuseReason>) -> bool {
+    matches!(verdict, Err(RefuseReason::NoCapacity | RefuseReason::CopyLimit))
 }
 
 fn to_child(stream: StreamId, peer: NodeId) -> FeedKey {

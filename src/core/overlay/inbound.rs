@@ -275,7 +275,7 @@ impl Overlay {
                     }
                 }
             }
-            Input::PromoteAsked { feed, .. } => forwarder.promote_asked(local, feed),
+            Input::PromoteAsked { feed, stripe } => forwarder.promote_asked(local, feed, stripe),
             Input::ChildAlive { feed, stripes } => forwarder.child_alive(local, feed, stripes),
             Input::ChildStalled { feed } => forwarder.child_stalled(local, feed),
             Input::ChildShed { feed, stripes } => forwarder.child_shed(local, feed, stripes),

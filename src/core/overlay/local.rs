@@ -22,7 +22,7 @@ use super::{
     score::Scores,
 };
 use crate::{
-    ids::{NodeId, StreamId, Stripe},
+    ids::{NodeId, StreamId, Stripe, StripeSet},
     time::Timestamp,
     units::Bitrate,
 };
@@ -91,7 +91,9 @@ pub(super) enum Purpose {
     Ask {
         stream: StreamId,
         stripes: Vec<Stripe>,
+        warm: StripeSet,
         renewal: bool,
+        displace: u8,
     },
     Release,
     Revoke,
@@ -192,9 +194,19 @@ impl Local {
         self.pending.iter().any(|(_, pending)| {
             !pending.given_up
                 && pending.to == node
-                && matches!(&pending.purpose, Purpose::Ask { stream: asked, stripes, .. }
-                    if *asked == stream && stripes.contains(&stripe))
+                && matches!(&pending.purpose, Purpose::Ask { stream: asked, stripes, warm, .. }
+                    if *asked == stream && stripes.contains(&stripe) && !warm.contains(stripe))
         })
+    }
+
+    /// For how many stripes of a stream this node is asking at this moment to take another's place.
+    pub(super) fn displacing(&self, stream: StreamId) -> u16 {
+        let asks = self.pending.iter().filter(|(_, pending)| !pending.given_up);
+        let places = asks.map(|(_, pending)| match &pending.purpose {
+            Purpose::Ask { stream: asked, displace, .. } if *asked == stream => *displace,
+            _ => 0,
+        });
+        places.map(u16::from).sum()
     }
 
     /// Whether somebody was told goodbye and has not answered.

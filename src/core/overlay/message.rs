@@ -89,6 +89,13 @@ pub struct Ask {
     /// How many rounds the child has searched in vain, when it pleads with this parent to make
     /// room; else 0.
     pub attempt: u8,
+    /// How many stripes of this stream the child may feed at all: what it contributes.
+    #[serde(default)]
+    pub slots: u16,
+    /// For so many of `stripes` the parent may give the child the place of another that
+    /// contributes less: the child keeps a slot for each of those displaced.
+    #[serde(default)]
+    pub displace: u8,
 }
 
 /// One stripe of an [`Ask`].
@@ -98,6 +105,17 @@ pub struct AskStripe {
     pub stripe: Stripe,
     /// Newest stripe-sequence number the child has.
     pub head: Option<u64>,
+    /// As a standby: a promise that holds no slot, to be promoted when the live parent fails.
+    #[serde(default)]
+    pub warm: bool,
+}
+
+impl AskStripe {
+    /// Asks for a live ticket.
+    #[must_use]
+    pub const fn live(stripe: Stripe) -> Self {
+        Self { stripe, head: None, warm: false }
+    }
 }
 
 /// Ends tickets from the parent's side.
@@ -125,7 +143,8 @@ pub enum RevokeReason {
     Leaving,
     /// The parent has less uplink than it promised, or the child drains too slowly.
     Shed,
-    /// The parent needs the slot for a stripe that nobody carries yet.
+    /// Somebody who contributes more takes the place, or the slot is needed for a stripe that
+    /// nobody carries yet.
     Rebalance,
 }
 
@@ -181,6 +200,9 @@ pub enum Verdict {
         /// Path of the stripe down to and with the parent, source first: its length is the
         /// child's depth.
         path: Vec<u64>,
+        /// Who had this place and was told to ask the new child instead.
+        #[serde(default)]
+        displaced: Option<NodeId>,
     },
     /// No.
     Refuse {

@@ -55,7 +55,7 @@ impl Overlay {
             }
             TicketRequest::Revoke(revoke) => {
                 if let Some(watch) = self.watches.get_mut(&revoke.stream) {
-                    watch.revoked(&mut self.local, from, revoke);
+                    watch.revoked(&mut self.local, &mut self.forwarder, from, revoke);
                 }
                 TicketResponse::Done
             }

@@ -59,7 +59,7 @@ impl Overlay {
             Purpose::Push => self.dissemination.pushed(to),
             Purpose::Ask { stream, .. } => {
                 if let Some(watch) = self.watches.get_mut(&stream) {
-                    watch.on_silence(id, to);
+                    watch.on_silence(&mut self.local, id, to);
                 }
             }
             Purpose::Publish { stream } => self.publisher.unconfirmed(stream, self.local.now),
@@ -84,7 +84,7 @@ impl Overlay {
 
     fn on_ticket_answer(&mut self, id: RequestId, pending: Pending, response: TicketResponse) {
         let Pending { to, purpose, .. } = pending.clone();
-        let Purpose::Ask { stream, stripes, .. } = purpose else { return };
+        let Purpose::Ask { stream, stripes, warm, .. } = purpose else { return };
         let Some(watch) = self.watches.get_mut(&stream) else {
             if let TicketResponse::Answer(answer) = response {
                 self.give_back(&pending, &answer);
@@ -96,12 +96,12 @@ impl Overlay {
             TicketResponse::Answer(mut answer) => {
                 // Nothing that was not asked for.
                 answer.stripes.retain(|answer| stripes.contains(&answer.stripe));
-                watch.on_answer(local, forwarder, id, to, answer);
+                watch.on_answer(local, forwarder, id, to, warm, answer);
             }
             TicketResponse::Refused { reason, .. } => {
-                watch.on_refused(local, forwarder, id, to, &stripes, reason);
+                watch.on_refused(local, forwarder, id, to, (&stripes, warm), reason);
             }
-            TicketResponse::Done => watch.on_silence(id, to),
+            TicketResponse::Done => watch.on_silence(local, id, to),
         }
     }
 

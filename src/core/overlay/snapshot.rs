@@ -159,6 +159,8 @@ pub struct TicketView {
     pub node: NodeId,
     /// The feed is up and the ticket taken up.
     pub confirmed: bool,
+    /// A promise to take over when the live parent fails; it holds no slot.
+    pub standby: bool,
     /// Lapses in this many milliseconds unless renewed.
     pub expires_in_ms: u64,
 }

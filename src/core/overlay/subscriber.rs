@@ -6,6 +6,7 @@
 mod failover;
 mod search;
 mod seat;
+mod standby;
 mod upkeep;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -196,25 +197,53 @@ impl Subscriber {
     }
 
     /// A parent ends tickets.
-    pub(super) fn revoked(&mut self, local: &mut Local, from: NodeId, revoke: Revoke) {
+    pub(super) fn revoked(
+        &mut self,
+        local: &mut Local,
+        forwarder: &mut Forwarder,
+        from: NodeId,
+        revoke: Revoke,
+    ) {
         let now = local.now;
-        let cause = match revoke.reason {
-            RevokeReason::Revoked | RevokeReason::Rebalance => MoveCause::Revoked,
-            RevokeReason::Leaving => MoveCause::Leaving,
-            RevokeReason::Shed => MoveCause::Shed,
-        };
-        let grace = Duration::from_millis(u64::from(revoke.grace_ms.min(GRACE_MS_MAX)));
         let names = |held: &Held| held.parent == from && revoke.tickets.contains(&held.ticket);
-        for seat in &mut self.seats {
-            if seat.live.as_ref().is_some_and(names) {
+        if !self.seats.iter().flat_map(Seat::held).any(names) {
+            // Not a parent's word, or about what is over already.
+            return;
+        }
+        let grace = Duration::from_millis(u64::from(revoke.grace_ms.min(GRACE_MS_MAX)));
+        let patience = local.config.tuning.displace_patience;
+        let instead = revoke.candidates.first().map(|candidate| candidate.contact.node);
+        let (cause, wait) = match revoke.reason {
+            RevokeReason::Revoked => (MoveCause::Revoked, Duration::ZERO),
+            RevokeReason::Rebalance if grace >= 2 * patience => {
+                (MoveCause::Displaced, local.jitter(patience))
+            }
+            RevokeReason::Rebalance => (MoveCause::Displaced, Duration::ZERO),
+            RevokeReason::Leaving => (MoveCause::Leaving, Duration::ZERO),
+            RevokeReason::Shed => (MoveCause::Shed, Duration::ZERO),
+        };
+        let mut broken = Vec::new();
+        for (stripe, seat) in (0..).zip(&mut self.seats) {
+            if seat.live.as_ref().is_some_and(|held| names(held) && !held.delivered) {
+                // A promise that could not be kept: why the seat moves stays as it was.
+                broken.push(stripe);
+            } else if seat.live.as_ref().is_some_and(names) {
                 seat.replace(cause, now);
                 seat.live_until = Some(now + grace);
+                seat.retry_at = now + wait;
+                seat.plead = instead.filter(|_| cause == MoveCause::Displaced);
             }
             if seat.next.as_ref().is_some_and(names) {
                 seat.next = None;
                 seat.retry_at = now;
             }
             seat.soft.take_if(|(held, _)| names(held));
+            if seat.standby.held.as_ref().is_some_and(names) {
+                seat.standby.drop(now);
+            }
+        }
+        for stripe in broken {
+            self.go_back(local, forwarder, stripe);
         }
         self.candidates.merge(local, revoke.candidates);
         if cause == MoveCause::Leaving {
@@ -301,8 +330,8 @@ impl Subscriber {
         (0..).zip(&self.seats).flat_map(move |(stripe, seat)| {
             seat.held().map(move |held| {
                 let (node, ticket) = held.ticket();
-                let confirmed = held.delivered;
-                TicketView { ticket, stream, stripe, node, confirmed, expires_in_ms: 0 }
+                let (confirmed, standby) = (held.delivered, seat.standby.is(node));
+                TicketView { ticket, stream, stripe, node, confirmed, standby, expires_in_ms: 0 }
             })
         })
     }

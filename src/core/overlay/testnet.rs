@@ -565,9 +565,14 @@ impl Testnet {
                         other.promoted.remove(stripe);
                     }
                 }
-                if let Some(feed) = self.feeds.get_mut(&(feed.stream, feed.peer, from)) {
-                    feed.promoted.insert(stripe);
-                    feed.heard_at = self.now;
+                let FeedKey { stream, peer: parent, .. } = feed;
+                let Some(feed) = self.feeds.get_mut(&(stream, parent, from)) else { return };
+                feed.promoted.insert(stripe);
+                feed.heard_at = self.now;
+                if !feed.allowed.contains(stripe) {
+                    let feed = FeedKey { stream, peer: from, direction: Direction::ToChild };
+                    let asked = Input::PromoteAsked { feed, stripe };
+                    self.after(self.delay(from, parent), Happening::Deliver(parent, asked));
                 }
             }
             Output::Event(event) => self.events.push((self.now, from, event)),

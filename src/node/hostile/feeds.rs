@@ -86,10 +86,12 @@ impl Follower {
 pub async fn ask(peer: &Hostile, parent: &TestNode, stream: StreamId, k: u8) -> Vec<TicketId> {
     let ask = Ask {
         stream,
-        stripes: (0..k).map(|stripe| AskStripe { stripe, head: None }).collect(),
+        stripes: (0..k).map(|stripe| AskStripe::live(stripe)).collect(),
         contact: peer.contact.clone(),
         free: 16,
         attempt: 0,
+        slots: 0,
+        displace: 0,
     };
     let mut again = tokio::time::interval(Duration::from_millis(50));
     let answer = loop {
@@ -206,7 +208,12 @@ pub fn grant(peer: &Hostile, child: NodeId, path: Vec<u64>) {
         let stripes = ask.stripes.iter().map(|asked| {
             let verdict = if from == child {
                 let ticket = TicketId(7);
-                Verdict::Grant { ticket, expires_in_ms: 10_000, path: path.clone() }
+                Verdict::Grant {
+                    ticket,
+                    expires_in_ms: 10_000,
+                    path: path.clone(),
+                    displaced: None,
+                }
             } else {
                 Verdict::Refuse { reason: RefuseReason::NoCapacity }
             };

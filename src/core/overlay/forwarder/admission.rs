@@ -1,30 +1,26 @@
 //! Whether a child may have a ticket.
 //!
-//! Owns admission, free slots, and what happens when limits change or stripes are badly spread. Does
-//! not own the arithmetic of slots (see `capacity`), nor leases. Classes and preemption slot in
-//! here.
-
-use std::time::Duration;
+//! Owns admission, free slots, and what happens when limits change. Does not own the arithmetic of
+//! slots (see `capacity`), leases, nor who has to make way for whom (see `displace`).
 
 use super::{
     super::{
-        Ask, Candidate, CapacityView, DEPTH_NONE, Event, PATH_MAX, RefuseReason, RevokeReason,
-        TicketId, Verdict,
+        Ask, CapacityView, Event, PATH_MAX, RefuseReason, RevokeReason, TicketId, Verdict,
         capacity::{Limits, Promised, SIXTEENTHS},
         carriage::Carried,
         local::Local,
         path_hash,
     },
-    Child, Forwarder, Given, Room, Seat, Stage, to_child,
+    Child, Forwarder, Given, Seat, Stage, to_child,
 };
 use crate::{
-    ids::{NodeId, StreamId, StripeSet},
-    time::micros,
+    ids::{NodeId, StreamId, Stripe, StripeSet},
+    time::{Timestamp, micros},
     units::Bitrate,
 };
 
 impl Forwarder {
-    /// How many more stripes of a stream this node could feed.
+    /// How many more stripes of a stream this node could feed to anybody.
     pub(in super::super) fn free_slots(
         &self,
         local: &Local,
@@ -34,9 +30,51 @@ impl Forwarder {
         if carried.closing || local.leaving {
             return 0;
         }
+        let free = self.unused_slots(local, stream, carried);
+        free.saturating_sub(self.reserved_for_others(stream, None, local.now))
+    }
+
+    /// How many stripes of a stream this node can feed, those that it feeds among them.
+    pub(in super::super) fn slots(&self, local: &Local, stream: StreamId) -> u16 {
+        let Some(carried) = local.carried.get(&stream).filter(|carried| !carried.closing) else {
+            return 0;
+        };
+        let used = u16::try_from(self.live(stream).count()).unwrap_or(u16::MAX);
+        self.unused_slots(local, stream, carried).saturating_add(used)
+    }
+
+    /// Keeps a slot for a child that was told to ask here.
+    pub(in super::super) fn reserve(
+        &mut self,
+        now: Timestamp,
+        stream: StreamId,
+        child: NodeId,
+        stripe: Stripe,
+        until: Timestamp,
+    ) {
+        self.reserved.retain(|_, until| now < *until);
+        if self.reserved.len() < RESERVED_MAX {
+            self.reserved.insert(Seat { stream, child, stripe }, until);
+        }
+    }
+
+    fn unused_slots(&self, local: &Local, stream: StreamId, carried: &Carried) -> u16 {
         let promised = self.promised(stream);
         let cost = carried.slot_cost(&local.config.tuning);
         self.limits.free_slots(promised, cost, carried.k(), &local.config.tuning)
+    }
+
+    pub(super) fn reserved_for_others(
+        &self,
+        stream: StreamId,
+        but: Option<Seat>,
+        now: Timestamp,
+    ) -> u16 {
+        let others = self
+            .reserved
+            .iter()
+            .filter(|(seat, until)| seat.stream == stream && Some(**seat) != but && now < **until);
+        u16::try_from(others.count()).unwrap_or(u16::MAX)
     }
 
     /// Limits have changed: what is promised beyond them is revoked, the newest leases first.
@@ -46,11 +84,19 @@ impl Forwarder {
             let Some(carried) = local.carried.get(&stream).cloned() else { continue };
             let mut over = Vec::new();
             let mut promised = self.promised(stream);
+            // Those that move anyway use their slots twice for a moment.
+            for (_, given) in self.live(stream) {
+                if given.stage == Stage::Ending(RevokeReason::Rebalance) {
+                    let rate = promised.rate.as_bps() - given.cost.as_bps();
+                    promised.rate = Bitrate::from_bps(rate);
+                    promised.of_stream -= 1;
+                    promised.sixteenths -= given.sixteenths;
+                }
+            }
             let mine: Vec<_> = self
-                .given
-                .iter()
-                .filter(|(_, given)| given.seat.stream == stream)
-                .map(|(ticket, given)| (*ticket, given.cost, given.sixteenths))
+                .live(stream)
+                .filter(|(_, given)| given.stage != Stage::Ending(RevokeReason::Rebalance))
+                .map(|(ticket, given)| (ticket, given.cost, given.sixteenths))
                 .collect();
             for (ticket, rate, sixteenths) in mine {
                 if !self.exceeds(local, &carried, promised) {
@@ -71,7 +117,11 @@ impl Forwarder {
             usable: self.limits.usable(&local.config.tuning),
             assumed: self.limits.uplink.is_none() && self.limits.estimate.is_none(),
             promised: Bitrate::from_bps(
-                self.given.iter().map(|(_, given)| given.cost.as_bps()).sum(),
+                self.given
+                    .iter()
+                    .filter(|(_, given)| !given.warm)
+                    .map(|(_, given)| given.cost.as_bps())
+                    .sum(),
             ),
             max_copies: self.limits.max_copies,
             max_total_copies: self.limits.max_total_copies,
@@ -96,11 +146,12 @@ impl Forwarder {
         if carried.path(seat.stripe).contains(&path_hash(&seat.child)) {
             return Err(RefuseReason::Loop);
         }
-        if let Some(ticket) = self.by_seat.get(&seat) {
-            return match self.given.get(ticket).map(|given| given.stage) {
-                Some(Stage::Ending(_)) => Err(RefuseReason::NoCapacity),
-                Some(Stage::Reserved | Stage::Confirmed) | None => Ok(()),
-            };
+        let held = self.by_seat.get(&seat).and_then(|ticket| self.given.get(ticket));
+        match held.map(|given| (given.stage, given.warm)) {
+            Some((Stage::Ending(_), _)) => return Err(RefuseReason::NoCapacity),
+            Some((Stage::Reserved | Stage::Confirmed, false)) => return Ok(()),
+            // A promise is no slot yet.
+            Some((Stage::Reserved | Stage::Confirmed, true)) | None => {}
         }
         let stale_after = local.config.tuning.stale_after;
         if !carried.can_serve(seat.stripe, stale_after, local.now) {
@@ -113,9 +164,9 @@ impl Forwarder {
         if local.is_asking(seat.child, seat.stream, seat.stripe) {
             return Err(RefuseReason::Loop);
         }
-        let free = self.free_slots(local, seat.stream, carried);
-        if free == 0 {
-            let tuning = &local.config.tuning;
+        let tuning = &local.config.tuning;
+        let unused = self.unused_slots(local, seat.stream, carried);
+        if unused == 0 {
             let unlimited = Limits { max_copies: None, max_total_copies: None, ..self.limits };
             let promised = self.promised(seat.stream);
             let cost = carried.slot_cost(tuning);
@@ -124,145 +175,28 @@ impl Forwarder {
                 _ => RefuseReason::CopyLimit,
             });
         }
-        let awaited = self.room.get(&seat.stream).filter(|room| local.now < room.until);
-        if awaited.is_some_and(|room| room.seat != seat && free <= 1)
+        let kept = self.reserved_for_others(seat.stream, Some(seat), local.now);
+        let free = unused.saturating_sub(kept);
+        if free == 0
             || self.is_reserved_for_others(carried, seat, free)
-            || !pleads && self.has_its_share(carried, seat, free)
-            || self.given.len() >= local.config.tuning.tickets_max
+            || (carried.source || !pleads) && self.has_its_share(carried, seat, free)
+            || self.given.len() >= tuning.tickets_max
         {
             return Err(RefuseReason::NoCapacity);
         }
         Ok(())
     }
 
-    /// Whether the stripe has twice its even share of this node's slots: the rest is for other
-    /// stripes, so that none runs short while slots are left.
+    /// Whether the stripe has its even share of the source's slots, or twice that of another
+    /// node's: the rest is for other stripes, so that none runs short while slots are left.
     fn has_its_share(&self, carried: &Carried, seat: Seat, free: u16) -> bool {
-        let of_stream = self.by_seat.keys().filter(|held| held.stream == seat.stream);
         let (mut all, mut same) = (usize::from(free), 0);
-        for held in of_stream {
+        for (_, held) in self.live(seat.stream) {
             all += 1;
-            same += usize::from(held.stripe == seat.stripe);
+            same += usize::from(held.seat.stripe == seat.stripe);
         }
-        same >= 2 * all.div_ceil(usize::from(carried.k().max(1)))
-    }
-
-    /// Frees a slot for a child that searched in vain, at most one at a time and stream: the ticket
-    /// of one child ends, before the bytes stop, and the slot is kept for `wanting`.
-    ///
-    /// A child that can feed nobody goes below an asker that can (push-down): on a stripe whose
-    /// few slots are taken by leaves, slots elsewhere are worth nothing. Else a child moves to
-    /// others that could feed it as well as this node.
-    pub(super) fn make_room(
-        &mut self,
-        local: &mut Local,
-        carried: &Carried,
-        wanting: Seat,
-        ask: &Ask,
-        others: &[Candidate],
-    ) {
-        let now = local.now;
-        let stale_after = local.config.tuning.stale_after;
-        let stream = wanting.stream;
-        let busy = self.room.get(&stream).is_some_and(|room| now < room.until);
-        if busy || carried.closing || !carried.can_serve(wanting.stripe, stale_after, now) {
-            return;
-        }
-        let moved = self
-            .leaf_below(carried, wanting, ask, others)
-            .or_else(|| self.child_elsewhere(carried, wanting, others));
-        let Some((ticket, elsewhere)) = moved else { return };
-        self.room.insert(stream, Room { seat: wanting, until: now + ROOM_KEPT });
-        let grace = local.config.tuning.revoke_grace;
-        self.revoke(local, &[ticket], RevokeReason::Rebalance, grace, &elsewhere);
-    }
-
-    /// The ticket of a leaf on the wanted stripe, with the asker as its first alternative.
-    fn leaf_below(
-        &self,
-        carried: &Carried,
-        wanting: Seat,
-        ask: &Ask,
-        others: &[Candidate],
-    ) -> Option<(TicketId, Vec<Candidate>)> {
-        if ask.free == 0 {
-            return None;
-        }
-        let stream = wanting.stream;
-        let leaf = |seat: &Seat| {
-            let child = self.children.get(&(stream, seat.child));
-            seat.stripe == wanting.stripe && child.is_some_and(|child| child.up && child.free == 0)
-        };
-        let mut leaves =
-            self.by_seat.iter().filter(|(seat, _)| seat.stream == stream && leaf(seat));
-        let (seat, ticket) = leaves.find(|(_, ticket)| {
-            self.given.get(ticket).is_some_and(|given| given.stage == Stage::Confirmed)
-        })?;
-        let depth = u8::try_from(carried.path(wanting.stripe).len()).unwrap_or(DEPTH_NONE);
-        let depths = (0..carried.k())
-            .map(|stripe| if stripe == wanting.stripe { depth } else { DEPTH_NONE })
-            .collect();
-        let (contact, free) = (ask.contact.clone(), ask.free);
-        let mut elsewhere = vec![Candidate { contact, depths, free, source: false }];
-        let could = |candidate: &&Candidate| {
-            candidate.contact.node != seat.child
-                && candidate.contact.node != wanting.child
-                && candidate.free > 0
-                && candidate.stripes().contains(seat.stripe)
-        };
-        elsewhere.extend(others.iter().filter(could).take(MOVE_CHOICES - 1).cloned());
-        Some((*ticket, elsewhere))
-    }
-
-    /// The ticket of a child on another stripe that others with free slots could feed as well,
-    /// while all carriers of the wanted stripe are full: stripes are badly spread.
-    fn child_elsewhere(
-        &self,
-        carried: &Carried,
-        wanting: Seat,
-        others: &[Candidate],
-    ) -> Option<(TicketId, Vec<Candidate>)> {
-        let stream = wanting.stream;
-        let children = self.children_with_room(carried, stream);
-        let mut best: Option<(usize, TicketId, Vec<Candidate>)> = None;
-        for (seat, ticket) in self.by_seat.iter().filter(|(seat, _)| seat.stream == stream) {
-            let settled = |given: &Given| given.stage == Stage::Confirmed;
-            if seat.stripe == wanting.stripe || !self.given.get(ticket).is_some_and(settled) {
-                continue;
-            }
-            let could = |candidate: &&Candidate| {
-                candidate.contact.node != seat.child
-                    && candidate.free > 0
-                    && candidate.stripes().contains(seat.stripe)
-            };
-            // Own children first: they are surely not below the one that moves.
-            let elsewhere: Vec<_> =
-                children.iter().chain(others).filter(could).take(MOVE_CHOICES).cloned().collect();
-            let sure = children.iter().filter(could).count() * MOVE_CHOICES;
-            let score = sure + elsewhere.len();
-            if score > best.as_ref().map_or(0, |(most, ..)| *most) {
-                best = Some((score, *ticket, elsewhere));
-            }
-        }
-        best.map(|(_, ticket, elsewhere)| (ticket, elsewhere))
-    }
-
-    /// Own children that could feed others, with the stripes that they have from here.
-    fn children_with_room(&self, carried: &Carried, stream: StreamId) -> Vec<Candidate> {
-        let with_room = |((of, _), child): &(&(StreamId, NodeId), &Child)| {
-            *of == stream && child.up && child.free > 0
-        };
-        let candidate = |((_, node), child): (&(StreamId, NodeId), &Child)| {
-            let stripes = self.stripes_of(stream, *node);
-            let depth = |stripe| match stripes.contains(stripe) {
-                true => u8::try_from(carried.path(stripe).len()).unwrap_or(DEPTH_NONE),
-                false => DEPTH_NONE,
-            };
-            let depths = (0..carried.k()).map(depth).collect();
-            let (contact, free) = (child.contact.clone(), child.free);
-            Candidate { contact, depths, free, source: false }
-        };
-        self.children.iter().filter(with_room).map(candidate).collect()
+        let shares = if carried.source { 1 } else { 2 };
+        same >= shares * all.div_ceil(usize::from(carried.k().max(1)))
     }
 
     /// The source keeps a slot for every stripe that nobody has from it yet: without one copy
@@ -272,8 +206,8 @@ impl Forwarder {
             return false;
         }
         let mut unserved = StripeSet::first(carried.k());
-        for held in self.by_seat.keys().filter(|held| held.stream == seat.stream) {
-            unserved.remove(held.stripe);
+        for (_, held) in self.live(seat.stream) {
+            unserved.remove(held.seat.stripe);
         }
         !unserved.contains(seat.stripe) && u32::from(free) <= unserved.len()
     }
@@ -284,33 +218,58 @@ impl Forwarder {
         carried: &Carried,
         seat: Seat,
         ask: &Ask,
+        displaced: Option<NodeId>,
     ) -> Verdict {
         let path = carried.path(seat.stripe).to_vec();
-        let ticket = if let Some(ticket) = self.by_seat.get(&seat).copied() {
-            self.renew(local, ticket, false);
-            ticket
-        } else {
-            let ticket = TicketId(local.random());
-            let sixteenths = SIXTEENTHS / u32::from(carried.k().max(1));
-            let cost = carried.slot_cost(&local.config.tuning);
-            let given = Given { seat, stage: Stage::Reserved, cost, sixteenths };
-            self.given.insert(ticket, given, local.now + local.config.tuning.reservation);
-            self.by_seat.insert(seat, ticket);
-            self.room.retain(|_, room| room.seat != seat);
-            let contact = ask.contact.clone();
-            let fresh = Child { contact, free: ask.free, up: false };
-            self.children.entry((seat.stream, seat.child)).or_insert(fresh);
-            local.counters.granted += 1;
-            let Seat { stream, stripe, child } = seat;
-            local.event(Event::TicketGiven { ticket, stream, stripe, child });
-            if self.children.get(&(seat.stream, seat.child)).is_some_and(|child| child.up) {
-                self.send_path(local, to_child(seat.stream, seat.child), seat.stripe);
+        let known = self.by_seat.get(&seat).copied();
+        let ticket = match known {
+            Some(ticket) if self.given.get(&ticket).is_some_and(|given| given.warm) => {
+                self.make_live(local, ticket);
+                ticket
             }
-            ticket
+            Some(ticket) => {
+                self.renew(local, ticket, false);
+                ticket
+            }
+            None => {
+                let ticket = self.issue(local, carried, seat, ask, false);
+                local.counters.granted += 1;
+                let Seat { stream, stripe, child } = seat;
+                local.event(Event::TicketGiven { ticket, stream, stripe, child });
+                ticket
+            }
         };
+        self.reserved.remove(&seat);
         let left = self.given.deadline(&ticket).map_or(0, |at| micros(at.since(local.now)) / 1_000);
         let expires_in_ms = u32::try_from(left).unwrap_or(u32::MAX);
-        Verdict::Grant { ticket, expires_in_ms, path }
+        Verdict::Grant { ticket, expires_in_ms, path, displaced }
+    }
+
+    /// A new ticket.
+    pub(super) fn issue(
+        &mut self,
+        local: &mut Local,
+        carried: &Carried,
+        seat: Seat,
+        ask: &Ask,
+        warm: bool,
+    ) -> TicketId {
+        let ticket = TicketId(local.random());
+        let sixteenths = SIXTEENTHS / u32::from(carried.k().max(1));
+        let cost = carried.slot_cost(&local.config.tuning);
+        let given = Given { seat, stage: Stage::Reserved, warm, cost, sixteenths };
+        let tuning = &local.config.tuning;
+        let lasts = if warm { tuning.lease } else { tuning.reservation };
+        self.given.insert(ticket, given, local.now + lasts);
+        self.by_seat.insert(seat, ticket);
+        let contact = ask.contact.clone();
+        let (free, slots, heard_at) = (ask.free, ask.slots, local.now);
+        let fresh = Child { contact, free, slots, up: false, heard_at };
+        let child = self.children.entry((seat.stream, seat.child)).or_insert(fresh);
+        if child.up {
+            self.send_path(local, to_child(seat.stream, seat.child), seat.stripe);
+        }
+        ticket
     }
 
     fn exceeds(&self, local: &Local, carried: &Carried, promised: Promised) -> bool {
@@ -327,7 +286,7 @@ impl Forwarder {
 
     fn promised(&self, stream: StreamId) -> Promised {
         let mut promised = Promised::default();
-        for (_, given) in self.given.iter() {
+        for (_, given) in self.given.iter().filter(|(_, given)| !given.warm) {
             promised.rate = Bitrate::from_bps(promised.rate.as_bps() + given.cost.as_bps());
             promised.sixteenths += given.sixteenths;
             promised.of_stream += u32::from(given.seat.stream == stream);
@@ -336,7 +295,5 @@ impl Forwarder {
     }
 }
 
-/// A freed slot is kept this long for the child that lacked it: a move and a retry.
-const ROOM_KEPT: Duration = Duration::from_secs(3);
-/// Alternatives that a moved child is told.
-const MOVE_CHOICES: usize = 4;
+/// Most slots that are kept for somebody at the same time.
+const RESERVED_MAX: usize = 256;

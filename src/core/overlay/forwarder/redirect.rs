@@ -27,8 +27,9 @@ impl Forwarder {
             if *node == asker || local.is_banned(node) || child.contact.addrs.is_empty() {
                 continue;
             }
-            let stripes = self.stripes_of(stream, *node);
-            if !wanted.iter().any(|stripe| stripes.contains(stripe)) {
+            let silent = local.now.since(child.heard_at) >= local.config.tuning.child_silence;
+            let (stripes, _) = self.stripes_by_class(stream, *node);
+            if silent || !wanted.iter().any(|stripe| stripes.contains(stripe)) {
                 continue;
             }
             let depths: Vec<u8> = (0..carried.k())

@@ -1,7 +1,7 @@
 //! When a parent is lost, and what then: rules R1 (closed) and R2 (silent).
 //!
-//! Owns the judgement of feeds. Does not own the search for a successor (see `search`). The rules
-//! for starved, lying and slow parents slot in beside [`Subscriber::progress`].
+//! Owns the judgement of feeds. Does not own the search for a successor (see `search`), nor who
+//! stands by (see `standby`).
 
 use std::time::Duration;
 
@@ -110,6 +110,11 @@ impl Subscriber {
     ) {
         let from_parent = |held: &&mut Held| held.parent == parent;
         let Some(seat) = self.seats.get_mut(usize::from(stripe)) else { return };
+        if let Some(held) = seat.standby.held.as_mut().filter(from_parent) {
+            held.path.clone_from(&path);
+            self.judge_standby(local, stripe);
+        }
+        let Some(seat) = self.seats.get_mut(usize::from(stripe)) else { return };
         if let Some(held) = seat.next.as_mut().filter(from_parent) {
             held.path.clone_from(&path);
         }
@@ -186,6 +191,7 @@ impl Subscriber {
             let seat = &mut self.seats[usize::from(stripe)];
             local.emit(Output::Promote { feed, stripe });
             let path = next.path.clone();
+            let next = Held { since: local.now, ..next };
             let mut released = Vec::new();
             if let Some(old) = seat.live.replace(next) {
                 let until = local.now + local.config.tuning.soft_keep;
@@ -222,6 +228,9 @@ impl Subscriber {
         let is_it = |held: &mut Held| held.parent == parent;
         for (stripe, seat) in (0..).zip(&mut self.seats) {
             seat.soft.take_if(|(held, _)| held.parent == parent);
+            if seat.standby.is(parent) {
+                released.extend(seat.standby.drop(local.now));
+            }
             if let Some(next) = seat.next.take_if(is_it) {
                 released.push(next);
                 seat.retry_at = local.now;
@@ -233,15 +242,21 @@ impl Subscriber {
             }
         }
         match cause {
-            MoveCause::Unopened | MoveCause::Closed | MoveCause::Offence | MoveCause::Silent => {
-                self.candidates.broke(parent);
+            MoveCause::Unopened | MoveCause::Closed | MoveCause::Silent => {
+                self.candidates.lost(parent, local.now);
             }
+            MoveCause::Offence => self.candidates.broke(parent),
             MoveCause::Leaving => self.candidates.remove(&parent),
             MoveCause::Joined
             | MoveCause::Revoked
+            | MoveCause::Displaced
             | MoveCause::Shed
             | MoveCause::Loop
-            | MoveCause::Expired => {}
+            | MoveCause::Expired
+            | MoveCause::Starved
+            | MoveCause::Withheld
+            | MoveCause::Slow
+            | MoveCause::Improved => {}
         }
         // A closed connection ends the lease by itself; a feed that never came up does not.
         if cause != MoveCause::Closed {
@@ -284,6 +299,7 @@ impl Subscriber {
             if seat.parent() == Some(parent) && !seat.replacing {
                 seat.replace(MoveCause::Silent, local.now);
                 seat.live_until = Some(until);
+                self.candidates.lost(parent, local.now);
                 self.no_path(local, forwarder, stripe);
             }
         }
@@ -316,9 +332,30 @@ impl Subscriber {
         })
     }
 
-    fn resume(&mut self, local: &mut Local, forwarder: &mut Forwarder, stripe: Stripe) {
+    /// The new parent broke its promise: back to the old one if it is still there, and on with the
+    /// search.
+    pub(super) fn go_back(&mut self, local: &mut Local, forwarder: &mut Forwarder, stripe: Stripe) {
+        let now = local.now;
+        let seat = &mut self.seats[usize::from(stripe)];
+        let cause = seat.cause;
+        if seat.soft.is_none() {
+            let gone = seat.orphan(cause, now);
+            self.release(local, gone.as_slice());
+            self.no_path(local, forwarder, stripe);
+            return;
+        }
+        self.resume(local, forwarder, stripe);
+        self.seats[usize::from(stripe)].replace(cause, now);
+        if cause == MoveCause::Silent {
+            self.no_path(local, forwarder, stripe);
+        }
+    }
+
+    /// Goes back to the old parent, which is kept for a moment after its successor was promoted.
+    pub(super) fn resume(&mut self, local: &mut Local, forwarder: &mut Forwarder, stripe: Stripe) {
         let seat = &mut self.seats[usize::from(stripe)];
         let Some((old, _)) = seat.soft.take() else { return };
+        let old = Held { since: local.now, ..old };
         let (parent, path) = (old.parent, old.path.clone());
         let successor = seat.live.replace(old);
         local.emit(Output::Promote { feed: self.feed_key(parent), stripe });

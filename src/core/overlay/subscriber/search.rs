@@ -1,8 +1,7 @@
 //! Looking for parents, and everything else that time brings to a watched stream.
 //!
 //! Owns rounds of asking: bounded in candidates, parallelism and time, hedged, and repeated with
-//! jitter. Does not own who is preferred (see `candidates`). Standbys slot in as a second kind of
-//! seat to search for.
+//! jitter. Does not own who is preferred (see `candidates`), nor standbys (see `standby`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +11,7 @@ use std::{
 use super::{
     super::{
         Ask, AskAnswer, AskStripe, Event, MoveCause, NoCapacityReason, Output, PATH_MAX,
-        RefuseReason, RequestId, TicketId, TicketRequest, Verdict,
+        RefuseReason, RequestId, TicketRequest, Verdict,
         forwarder::Forwarder,
         local::{Local, Purpose},
     },
@@ -21,7 +20,7 @@ use super::{
     seat::Search,
 };
 use crate::{
-    ids::{NodeId, Stripe},
+    ids::{NodeId, Stripe, StripeSet},
     time::{Timestamp, micros},
 };
 
@@ -33,20 +32,32 @@ impl Subscriber {
         forwarder: &mut Forwarder,
         id: RequestId,
         from: NodeId,
+        warm: StripeSet,
         answer: AskAnswer,
     ) {
         self.answered(id, from, local.now);
         let feed = self.feed_key(from);
         let mut unwanted = Vec::new();
         for given in answer.stripes {
+            let now = local.now;
             let Some(seat) = self.seats.get_mut(usize::from(given.stripe)) else {
                 if let Verdict::Grant { ticket, path, .. } = given.verdict {
-                    unwanted.push(held(from, ticket, path));
+                    unwanted.push(Held::new(from, ticket, path, now));
                 }
                 continue;
             };
+            // Promoted meanwhile: then it is about the live ticket.
+            let standby = warm.contains(given.stripe) && seat.parent() != Some(from);
             match given.verdict {
-                Verdict::Grant { ticket, path, .. } => {
+                Verdict::Grant { ticket, path, .. } if standby => {
+                    self.promised(local, id, given.stripe, (from, ticket, path));
+                }
+                Verdict::Refuse { .. } if standby => {
+                    self.unpromised(local, id, given.stripe, from);
+                }
+                Verdict::Refuse { .. } if warm.contains(given.stripe) => {}
+                Verdict::Grant { ticket, path, displaced, .. } => {
+                    let until = now + local.config.tuning.room_kept;
                     let sound = !path.contains(&local.hash) && path.len() < PATH_MAX;
                     let stripe = given.stripe;
                     let keeps = !seat.replacing;
@@ -63,11 +74,17 @@ impl Subscriber {
                             self.path(local, forwarder, from, stripe, path);
                         }
                     } else if sound && self.stage == Stage::Active && seat.wants_parent() {
-                        seat.next = Some(held(from, ticket, path));
+                        if seat.standby.is(from) {
+                            seat.standby.drop(now);
+                        }
+                        seat.next = Some(Held::new(from, ticket, path, now));
+                        if let Some(victim) = displaced {
+                            forwarder.reserve(now, self.stream, victim, stripe, until);
+                        }
                         self.open_feed(local, from);
                     } else {
                         // Released unless a seat holds it already.
-                        unwanted.push(held(from, ticket, path));
+                        unwanted.push(Held::new(from, ticket, path, now));
                     }
                 }
                 Verdict::Refuse { reason } => {
@@ -87,19 +104,26 @@ impl Subscriber {
         forwarder: &mut Forwarder,
         id: RequestId,
         from: NodeId,
-        stripes: &[Stripe],
+        (stripes, warm): (&[Stripe], StripeSet),
         reason: RefuseReason,
     ) {
         self.answered(id, from, local.now);
         for stripe in stripes {
-            self.on_refusal(local, forwarder, *stripe, from, reason);
+            if warm.contains(*stripe) {
+                self.unpromised(local, id, *stripe, from);
+            } else {
+                self.on_refusal(local, forwarder, *stripe, from, reason);
+            }
         }
     }
 
     /// An ASK got no answer.
-    pub(in super::super) fn on_silence(&mut self, id: RequestId, from: NodeId) {
+    pub(in super::super) fn on_silence(&mut self, local: &mut Local, id: RequestId, from: NodeId) {
         self.candidates.broke(from);
-        for seat in &mut self.seats {
+        for stripe in 0..self.k() {
+            // A standby that does not answer is none.
+            self.unpromised(local, id, stripe, from);
+            let seat = &mut self.seats[usize::from(stripe)];
             if let Some(search) = &mut seat.search
                 && search.in_flight.remove(&id)
             {
@@ -189,7 +213,7 @@ impl Subscriber {
         }
         let plan = self.plan(local, forwarder);
         for (node, stripes) in plan {
-            self.ask(local, forwarder, node, stripes, false);
+            self.ask(local, forwarder, node, &stripes, StripeSet::EMPTY, false);
         }
         self.end_rounds(local);
     }
@@ -198,6 +222,8 @@ impl Subscriber {
     fn plan(&mut self, local: &Local, forwarder: &Forwarder) -> BTreeMap<NodeId, Vec<Stripe>> {
         let now = local.now;
         let tuning = &local.config.tuning;
+        // Who has slots to give may get the place of somebody who has none.
+        let gives = forwarder.slots(local, self.stream) > 0;
         let mut taken: BTreeMap<NodeId, u32> = BTreeMap::new();
         for held in self.seats.iter().flat_map(Seat::held) {
             *taken.entry(held.parent).or_default() += 1;
@@ -221,7 +247,7 @@ impl Subscriber {
             let first = seat.plead.filter(|_| search.asks == 0);
             let best = first.or_else(|| {
                 loop {
-                    let best = self.candidates.best(local, stripe, &search.visited, &taken);
+                    let best = self.candidates.best(local, stripe, &search.visited, &taken, gives);
                     // Own children cannot be parents.
                     match best {
                         Some(node) if forwarder.feeds(self.stream, node, stripe) => {
@@ -245,39 +271,54 @@ impl Subscriber {
         plan
     }
 
+    /// Asks one node for stripes; for those in `warm` to stand by only.
     pub(super) fn ask(
         &mut self,
         local: &mut Local,
         forwarder: &Forwarder,
         node: NodeId,
-        stripes: Vec<Stripe>,
+        stripes: &[Stripe],
+        warm: StripeSet,
         renewal: bool,
-    ) {
+    ) -> RequestId {
         let stream = self.stream;
         let carried = local.carried.get(&stream);
         let free = carried.map_or(0, |carried| forwarder.free_slots(local, stream, carried));
+        let sought = || stripes.iter().filter(|stripe| !renewal && !warm.contains(**stripe));
         let pleads = |stripe: &&Stripe| self.seats[usize::from(**stripe)].plead == Some(node);
         let rounds = |stripe: &Stripe| self.seats[usize::from(*stripe)].rounds;
-        let attempt = stripes.iter().filter(pleads).map(rounds).max().unwrap_or(0);
+        let attempt = sought().filter(pleads).map(rounds).max().unwrap_or(0);
+        // One place taken for each slot to give; two who are asked at once must not both move
+        // somebody.
+        let alone = |stripe: &&Stripe| {
+            let search = self.seats[usize::from(**stripe)].search.as_ref();
+            search.is_none_or(|search| search.in_flight.is_empty())
+        };
+        let places = u16::try_from(sought().filter(alone).count()).unwrap_or(u16::MAX);
+        let displace = places.min(free.saturating_sub(local.displacing(stream)));
+        let displace = u8::try_from(displace).unwrap_or(u8::MAX);
+        let entry = |stripe: &Stripe| AskStripe {
+            stripe: *stripe,
+            head: None,
+            warm: warm.contains(*stripe),
+        };
         let ask = Ask {
             stream,
-            stripes: stripes
-                .iter()
-                .map(|stripe| AskStripe { stripe: *stripe, head: None })
-                .collect(),
+            stripes: stripes.iter().map(entry).collect(),
             contact: local.me.clone(),
             free,
             attempt: u8::try_from(attempt).unwrap_or(u8::MAX),
+            slots: forwarder.slots(local, stream),
+            displace,
         };
-        let purpose = Purpose::Ask { stream, stripes: stripes.clone(), renewal };
+        let purpose = Purpose::Ask { stream, stripes: stripes.to_vec(), warm, renewal, displace };
         let id = local.ask_ticket(node, TicketRequest::Ask(ask), purpose);
-        for stripe in stripes {
-            if let Some(search) = &mut self.seats[usize::from(stripe)].search
-                && !renewal
-            {
+        for stripe in stripes.iter().filter(|stripe| !renewal && !warm.contains(**stripe)) {
+            if let Some(search) = &mut self.seats[usize::from(*stripe)].search {
                 search.in_flight.insert(id);
             }
         }
+        id
     }
 
     /// Rounds that found nobody end; the next begins after a pause.
@@ -322,7 +363,7 @@ impl Subscriber {
         }
     }
 
-    fn open_feed(&mut self, local: &mut Local, parent: NodeId) {
+    pub(super) fn open_feed(&mut self, local: &mut Local, parent: NodeId) {
         if self.feeds.contains_key(&parent) {
             return;
         }
@@ -359,10 +400,6 @@ impl Search {
             NoCapacityReason::Unreachable
         }
     }
-}
-
-const fn held(parent: NodeId, ticket: TicketId, path: Vec<u64>) -> Held {
-    Held { parent, ticket, path, delivered: false, bytes: 0 }
 }
 
 /// How long the directory's first answer is waited for.

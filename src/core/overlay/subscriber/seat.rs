@@ -2,7 +2,7 @@
 //!
 //! Owns the states of a seat. Does not own messages: the subscriber sends them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::super::{MoveCause, RequestId, TicketId};
 use crate::{ids::NodeId, time::Timestamp};
@@ -10,13 +10,14 @@ use crate::{ids::NodeId, time::Timestamp};
 /// A stripe's place at a parent.
 ///
 /// `live` delivers (or should). `next` is granted and waits for its feed. `soft` is the silent old
-/// parent, kept for a moment after its successor was promoted. A seat searches while it has no
-/// `next` and either no `live` one or one that is to be replaced.
+/// parent, kept for a moment after its successor was promoted. `standby` has promised to take over.
+/// A seat searches while it has no `next` and either no `live` one or one that is to be replaced.
 #[derive(Debug)]
 pub(in super::super) struct Seat {
     pub(super) live: Option<Held>,
     pub(super) next: Option<Held>,
     pub(super) soft: Option<(Held, Timestamp)>,
+    pub(super) standby: Standby,
     pub(super) replacing: bool,
     /// The live parent stops at this moment.
     pub(super) live_until: Option<Timestamp>,
@@ -28,8 +29,20 @@ pub(in super::super) struct Seat {
     pub(super) retry_at: Timestamp,
     /// Rounds searched in vain.
     pub(super) rounds: u32,
-    /// A full carrier that the next round asks first, and asks to make room.
+    /// Whom the next round asks first: a full carrier, to make room, or who took the place.
     pub(super) plead: Option<NodeId>,
+}
+
+/// The standby of a stripe, or the search for one: one candidate after the other, without haste.
+#[derive(Debug)]
+pub(in super::super) struct Standby {
+    pub(super) held: Option<Held>,
+    /// The ASK that is under way.
+    pub(super) asked: Option<RequestId>,
+    /// When to look for one next.
+    pub(super) due_at: Timestamp,
+    /// Those that were asked since one was last found.
+    pub(super) visited: BTreeSet<NodeId>,
 }
 
 /// A ticket held.
@@ -39,6 +52,8 @@ pub(in super::super) struct Held {
     pub(super) ticket: TicketId,
     /// Down to and with the parent.
     pub(super) path: Vec<u64>,
+    /// When it was granted or promoted last.
+    pub(super) since: Timestamp,
     /// It brought something since it was promoted.
     pub(super) delivered: bool,
     /// Payload bytes of its feed, so far.
@@ -67,6 +82,7 @@ impl Seat {
             live: None,
             next: None,
             soft: None,
+            standby: Standby::new(now),
             replacing: false,
             live_until: None,
             cause: MoveCause::Joined,
@@ -78,6 +94,7 @@ impl Seat {
         }
     }
 
+    /// Whether a parent is to be found.
     pub(super) const fn wants_parent(&self) -> bool {
         self.next.is_none() && (self.live.is_none() || self.replacing)
     }
@@ -90,7 +107,7 @@ impl Seat {
     /// Tickets held, whatever for.
     pub(in super::super) fn held(&self) -> impl Iterator<Item = &Held> {
         let soft = self.soft.as_ref().map(|(held, _)| held);
-        self.live.iter().chain(&self.next).chain(soft)
+        self.live.iter().chain(&self.next).chain(soft).chain(&self.standby.held)
     }
 
     pub(super) fn uses(&self, node: NodeId) -> bool {
@@ -119,6 +136,11 @@ impl Seat {
         self.next.take()
     }
 
+    /// When a promoted parent that has brought nothing is given up.
+    pub(super) fn undelivered_at(&self, timeout: Duration) -> Option<Timestamp> {
+        self.live.as_ref().filter(|live| !live.delivered).map(|live| live.since + timeout)
+    }
+
     fn move_because(&mut self, cause: MoveCause, now: Timestamp) {
         self.cause = cause;
         self.retry_at = now;
@@ -128,7 +150,33 @@ impl Seat {
     }
 }
 
+impl Standby {
+    const fn new(now: Timestamp) -> Self {
+        Self { held: None, asked: None, due_at: now, visited: BTreeSet::new() }
+    }
+
+    /// Whether `parent` is the standby.
+    pub(super) fn is(&self, parent: NodeId) -> bool {
+        self.held.as_ref().is_some_and(|held| held.parent == parent)
+    }
+
+    /// It is none any more: another is looked for.
+    pub(super) fn drop(&mut self, now: Timestamp) -> Option<Held> {
+        self.due_at = self.due_at.min(now);
+        self.held.take()
+    }
+}
+
 impl Held {
+    pub(super) const fn new(
+        parent: NodeId,
+        ticket: TicketId,
+        path: Vec<u64>,
+        now: Timestamp,
+    ) -> Self {
+        Self { parent, ticket, path, since: now, delivered: false, bytes: 0 }
+    }
+
     /// Hops from the source; `None` while the path is broken somewhere above.
     pub(in super::super) fn depth(&self) -> Option<u8> {
         let hops = u8::try_from(self.path.len()).unwrap_or(u8::MAX);

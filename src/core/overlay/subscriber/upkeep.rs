@@ -12,7 +12,7 @@ use super::{
     Stage, Subscriber,
 };
 use crate::{
-    ids::{NodeId, Stripe},
+    ids::{NodeId, Stripe, StripeSet},
     time::Timestamp,
 };
 
@@ -33,7 +33,9 @@ impl Subscriber {
         self.expire(local, forwarder);
         if self.stage == Stage::Active {
             self.judge_source(local);
+            self.call_standbys(local, forwarder);
             self.search(local, forwarder);
+            self.seek_standbys(local, forwarder);
         }
         self.renew(local, forwarder);
         self.close_unused_feeds(local);
@@ -63,8 +65,12 @@ impl Subscriber {
                 }
             }
         }
+        if self.stage == Stage::Active {
+            at = at.min(self.standbys_due(local));
+        }
         for seat in &self.seats {
             at = at.min(seat.live_until.unwrap_or(Timestamp::NEVER));
+            at = at.min(seat.undelivered_at(tuning.deliver_timeout).unwrap_or(Timestamp::NEVER));
             at = at.min(seat.soft.as_ref().map_or(Timestamp::NEVER, |(_, until)| *until));
         }
         for feed in self.feeds.values() {
@@ -110,6 +116,23 @@ impl Subscriber {
         for stripe in stopped {
             self.no_path(local, forwarder, stripe);
         }
+        self.expire_undelivered(local, forwarder);
+    }
+
+    /// A parent that was promoted and brings nothing has broken its promise.
+    fn expire_undelivered(&mut self, local: &mut Local, forwarder: &mut Forwarder) {
+        let now = local.now;
+        let timeout = local.config.tuning.deliver_timeout;
+        for stripe in 0..self.k() {
+            let seat = &mut self.seats[usize::from(stripe)];
+            if seat.undelivered_at(timeout).is_none_or(|at| now < at) {
+                continue;
+            }
+            if let Some(parent) = seat.parent() {
+                self.candidates.broke(parent);
+            }
+            self.go_back(local, forwarder, stripe);
+        }
     }
 
     /// Whether the source still speaks. A viewer without any parent whom the source still answers
@@ -150,16 +173,21 @@ impl Subscriber {
             .map(|(parent, _)| *parent)
             .collect();
         for parent in due {
-            let stripes: Vec<Stripe> = (0..)
-                .zip(&self.seats)
-                .filter(|(_, seat)| seat.parent() == Some(parent))
-                .map(|(stripe, _)| stripe)
-                .collect();
+            let mut stripes: Vec<Stripe> = Vec::new();
+            let mut warm = StripeSet::EMPTY;
+            for (stripe, seat) in (0..).zip(&self.seats) {
+                if seat.parent() == Some(parent) {
+                    stripes.push(stripe);
+                } else if seat.standby.is(parent) {
+                    stripes.push(stripe);
+                    warm.insert(stripe);
+                }
+            }
             if let Some(feed) = self.feeds.get_mut(&parent) {
                 feed.reask_at = now + every;
             }
             if !stripes.is_empty() && self.stage == Stage::Active {
-                self.ask(local, forwarder, parent, stripes, true);
+                self.ask(local, forwarder, parent, &stripes, warm, true);
             }
         }
     }

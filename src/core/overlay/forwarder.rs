@@ -59,6 +59,8 @@ struct Given {
     stage: Stage,
     /// A standby's promise holds no slot.
     warm: bool,
+    /// When it was given.
+    since: Timestamp,
     cost: Bitrate,
     sixteenths: u32,
 }

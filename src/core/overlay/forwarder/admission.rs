@@ -257,7 +257,8 @@ impl Forwarder {
         let ticket = TicketId(local.random());
         let sixteenths = SIXTEENTHS / u32::from(carried.k().max(1));
         let cost = carried.slot_cost(&local.config.tuning);
-        let given = Given { seat, stage: Stage::Reserved, warm, cost, sixteenths };
+        let since = local.now;
+        let given = Given { seat, stage: Stage::Reserved, warm, since, cost, sixteenths };
         let tuning = &local.config.tuning;
         let lasts = if warm { tuning.lease } else { tuning.reservation };
         self.given.insert(ticket, given, local.now + lasts);

@@ -56,7 +56,7 @@ impl Forwarder {
         {
             return None;
         }
-        let (ticket, victim) = self.least_contributor(carried, wanting)?;
+        let (ticket, victim) = self.least_contributor(local, carried, wanting)?;
         let mut elsewhere = vec![newcomer(carried, wanting)];
         let could = |candidate: &&Candidate| {
             candidate.contact.node != victim
@@ -81,6 +81,7 @@ impl Forwarder {
     /// does.
     fn least_contributor(
         &self,
+        local: &Local,
         carried: &Carried,
         wanting: &Wanting<'_>,
     ) -> Option<(TicketId, NodeId)> {
@@ -88,7 +89,10 @@ impl Forwarder {
         let mine = class(wanting.ask.slots, carried.k());
         self.live(stream)
             .filter(|(_, given)| given.seat.stripe == stripe && given.seat.child != asker)
-            .filter(|(_, given)| given.stage == Stage::Confirmed)
+            .filter(|(_, given)| {
+                let age = local.now.since(given.since);
+                given.stage == Stage::Confirmed && age >= local.config.tuning.settle_time
+            })
             .filter_map(|(ticket, given)| {
                 let child = self.children.get(&(stream, given.seat.child)).filter(|c| c.up)?;
                 let theirs = class(child.slots, carried.k());

@@ -81,7 +81,7 @@ impl Forwarder {
     /// A promise becomes a ticket that holds a slot.
     pub(super) fn make_live(&mut self, local: &mut Local, ticket: TicketId) {
         let Some(given) = self.given.get_mut(&ticket) else { return };
-        (given.warm, given.stage) = (false, Stage::Reserved);
+        (given.warm, given.stage, given.since) = (false, Stage::Reserved, local.now);
         let Seat { stream, stripe, child } = given.seat;
         self.given.set_deadline(&ticket, local.now + local.config.tuning.reservation);
         local.counters.granted += 1;

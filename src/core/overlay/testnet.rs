@@ -56,6 +56,8 @@ struct SimFeed {
     up: bool,
     allowed: StripeSet,
     promoted: StripeSet,
+    /// It fed some stripe at some time: its silence and its speech are told.
+    was_promoted: bool,
     bytes: BTreeMap<Stripe, u64>,
     heard_at: Timestamp,
     reported_at: Timestamp,
@@ -568,6 +570,7 @@ impl Testnet {
                 let FeedKey { stream, peer: parent, .. } = feed;
                 let Some(feed) = self.feeds.get_mut(&(stream, parent, from)) else { return };
                 feed.promoted.insert(stripe);
+                feed.was_promoted = true;
                 feed.heard_at = self.now;
                 if !feed.allowed.contains(stripe) {
                     let feed = FeedKey { stream, peer: from, direction: Direction::ToChild };
@@ -684,7 +687,7 @@ impl Testnet {
         }
         let mut reports = Vec::new();
         for ((stream, parent, child), feed) in &mut self.feeds {
-            if feed.promoted.is_empty() {
+            if feed.promoted.is_empty() && !feed.was_promoted {
                 continue;
             }
             let alive = self.nodes[parent].health == Health::Alive;

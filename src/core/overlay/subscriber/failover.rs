@@ -13,7 +13,7 @@ use super::{
     Held, Seat, Stage, Subscriber,
 };
 use crate::{
-    ids::{NodeId, Stripe},
+    ids::{Direction, FeedKey, NodeId, Stripe},
     time::{Timestamp, micros},
 };
 
@@ -314,6 +314,15 @@ impl Subscriber {
                 continue;
             }
             let released = seat.keep();
+            // It was perhaps given up for a standby whose promise came to nothing.
+            local.emit(Output::Promote {
+                feed: FeedKey {
+                    stream: self.stream,
+                    peer: parent,
+                    direction: Direction::FromParent,
+                },
+                stripe,
+            });
             let path = seat.live.as_ref().map_or_else(Vec::new, |held| held.path.clone());
             self.release(local, released.as_slice());
             self.set_path(local, forwarder, stripe, path);
@@ -344,10 +353,16 @@ impl Subscriber {
             self.no_path(local, forwarder, stripe);
             return;
         }
-        self.resume(local, forwarder, stripe);
-        self.seats[usize::from(stripe)].replace(cause, now);
         if cause == MoveCause::Silent {
+            // Not asked again: it is still silent, and is taken back when it speaks.
+            let old = seat.soft.take().map(|(held, _)| held);
+            let broken = std::mem::replace(&mut seat.live, old);
+            seat.replace(cause, now);
+            self.release(local, broken.as_slice());
             self.no_path(local, forwarder, stripe);
+        } else {
+            self.resume(local, forwarder, stripe);
+            self.seats[usize::from(stripe)].replace(cause, now);
         }
     }
 

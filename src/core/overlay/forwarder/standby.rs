@@ -28,9 +28,13 @@ impl Forwarder {
     ) -> Verdict {
         let ticket = match self.by_seat.get(&seat).copied() {
             Some(ticket) => {
-                let given = self.given.get(&ticket);
-                if given.is_some_and(|given| given.warm && given.stage == Stage::Reserved) {
-                    self.renew(local, ticket, false);
+                match self.given.get(&ticket).map(|given| (given.stage, given.warm)) {
+                    Some((Stage::Reserved, true)) => self.renew(local, ticket, false),
+                    // Who was displaced has a new parent now.
+                    Some((Stage::Ending(RevokeReason::Rebalance), false)) => {
+                        self.make_warm(local, ticket);
+                    }
+                    Some((Stage::Reserved | Stage::Confirmed | Stage::Ending(_), _)) | None => {}
                 }
                 ticket
             }
@@ -86,6 +90,17 @@ impl Forwarder {
         self.given.set_deadline(&ticket, local.now + local.config.tuning.reservation);
         local.counters.granted += 1;
         local.event(Event::TicketGiven { ticket, stream, stripe, child });
+    }
+
+    /// A ticket that is about to end becomes a promise: its slot is free, and the child may still
+    /// ask for what it has not got yet.
+    fn make_warm(&mut self, local: &mut Local, ticket: TicketId) {
+        let Some(given) = self.given.get_mut(&ticket) else { return };
+        (given.warm, given.stage, given.since) = (true, Stage::Reserved, local.now);
+        let Seat { stream, stripe, child } = given.seat;
+        self.given.set_deadline(&ticket, local.now + local.config.tuning.lease);
+        let reason = TicketEnd::Revoked;
+        local.event(Event::TicketEnded { ticket, stream, stripe, child, reason });
     }
 
     fn may_promise(

@@ -13,7 +13,7 @@ use super::{
     Held, Seat, Stage, Subscriber,
 };
 use crate::{
-    ids::{Direction, FeedKey, NodeId, Stripe},
+    ids::{NodeId, Stripe, StripeSet},
     time::{Timestamp, micros},
 };
 
@@ -175,7 +175,7 @@ impl Subscriber {
                 seat.last = Some((parent, local.now));
             } else {
                 held.delivered = true;
-                self.first_bytes(local, stripe);
+                self.first_bytes(local, forwarder, stripe);
             }
         }
         self.say_playing(local);
@@ -307,6 +307,7 @@ impl Subscriber {
 
     /// The parent speaks: if it was only suspected of silence, it stays.
     fn speaks(&mut self, local: &mut Local, forwarder: &mut Forwarder, parent: NodeId) {
+        let feed = self.feed_key(parent);
         for stripe in 0..self.k() {
             let seat = &mut self.seats[usize::from(stripe)];
             let suspected = seat.replacing && seat.cause == MoveCause::Silent;
@@ -315,14 +316,7 @@ impl Subscriber {
             }
             let released = seat.keep();
             // It was perhaps given up for a standby whose promise came to nothing.
-            local.emit(Output::Promote {
-                feed: FeedKey {
-                    stream: self.stream,
-                    peer: parent,
-                    direction: Direction::FromParent,
-                },
-                stripe,
-            });
+            local.emit(Output::Promote { feed, stripe });
             let path = seat.live.as_ref().map_or_else(Vec::new, |held| held.path.clone());
             self.release(local, released.as_slice());
             self.set_path(local, forwarder, stripe, path);
@@ -358,6 +352,7 @@ impl Subscriber {
             let old = seat.soft.take().map(|(held, _)| held);
             let broken = std::mem::replace(&mut seat.live, old);
             seat.replace(cause, now);
+            seat.live_until = Some(now + local.config.tuning.lease);
             self.release(local, broken.as_slice());
             self.no_path(local, forwarder, stripe);
         } else {
@@ -379,11 +374,20 @@ impl Subscriber {
     }
 
     /// A new parent delivers: the move is complete and the old parent is let go.
-    fn first_bytes(&mut self, local: &mut Local, stripe: Stripe) {
+    fn first_bytes(&mut self, local: &mut Local, forwarder: &Forwarder, stripe: Stripe) {
         let stream = self.stream;
         let seat = &mut self.seats[usize::from(stripe)];
         let Some(new) = seat.parent() else { return };
-        let released = seat.soft.take().map(|(held, _)| held);
+        let mut released = seat.soft.take().map(|(held, _)| held);
+        let mut stands_by = None;
+        if seat.cause == MoveCause::Displaced
+            && let Some(old) = released.take()
+        {
+            // The new parent hangs on the old one, so the old one has a slot when it fails. And
+            // what was on its way as repair, the new parent may not have at all.
+            stands_by = Some(old.parent);
+            released = seat.standby.held.replace(old);
+        }
         let old = seat.last.replace((new, local.now));
         let gap_ms = old.map(|(_, at)| micros(local.now.since(at)) / 1_000);
         let (old, cause) = (old.map(|(node, _)| node), seat.cause);
@@ -394,6 +398,11 @@ impl Subscriber {
         self.candidates.served(new);
         self.news = true;
         self.release(local, released.as_slice());
+        if let Some(old) = stands_by {
+            let mut warm = StripeSet::EMPTY;
+            warm.insert(stripe);
+            self.ask(local, forwarder, old, &[stripe], warm, true);
+        }
     }
 
     fn say_playing(&mut self, local: &mut Local) {

@@ -67,6 +67,8 @@ struct MadeOf {
 #[derive(Debug)]
 struct Feed {
     up: bool,
+    /// Nothing at all has come for too long, not even a keepalive.
+    silent: bool,
     since: Timestamp,
     reask_at: Timestamp,
     duplicates: failover::DuplicateWatch,

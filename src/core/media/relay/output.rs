@@ -169,8 +169,7 @@ impl fmt::Display for SkipCause {
 pub struct FeedProgress {
     /// Which feed.
     pub feed: FeedKey,
-    /// When the last byte came, while the feed is silent for longer than T_dead with a stripe
-    /// promoted on it.
+    /// When the last byte came, while the feed is silent for longer than T_dead.
     pub silent_since: Option<Timestamp>,
     /// When this was true.
     pub at: Timestamp,

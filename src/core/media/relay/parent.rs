@@ -187,7 +187,8 @@ impl Parent {
 
     /// Judges silence; the deadline of the next judgement.
     pub(crate) fn judge_silence(&mut self, config: &RelayConfig, now: Timestamp) -> Timestamp {
-        if self.up_at.is_none() || self.promoted.is_empty() || self.silent_since.is_some() {
+        // One that only stands by says that it lives as well.
+        if self.up_at.is_none() || self.silent_since.is_some() {
             return Timestamp::NEVER;
         }
         let dead_at = self.heard_at.max(self.expected_at) + self.rtt.dead_after(config);

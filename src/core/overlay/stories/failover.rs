@@ -133,6 +133,47 @@ fn children_of_a_frozen_parent_move_after_the_silence_limit() {
 }
 
 #[test]
+fn a_standby_that_is_silent_itself_is_not_called() {
+    let mut called = 0;
+    for seed in 120..126 {
+        let mut scene = scene(seed, 12, 1, 4);
+        let viewers = scene.viewers.clone();
+        let found = viewers.iter().find_map(|viewer| {
+            let held = scene.net.snapshot(*viewer).held;
+            let of = |standby: bool| held.iter().find(|view| view.standby == standby);
+            let (live, standby) = (of(false)?.node, of(true)?.node);
+            let both = viewers.contains(&live) && viewers.contains(&standby);
+            both.then_some((*viewer, live, standby))
+        });
+        let Some((viewer, live, standby)) = found else { continue };
+        called += 1;
+        let feed = crate::ids::FeedKey {
+            stream: scene.stream,
+            peer: standby,
+            direction: crate::ids::Direction::FromParent,
+        };
+        let report = super::super::FeedReport {
+            feed,
+            silent_since: Some(scene.net.now),
+            at: scene.net.now,
+            stripes: Vec::new(),
+            duplicates: 0,
+            offences: 0,
+        };
+        scene.net.set_health(standby, Health::Frozen);
+        scene.net.input(viewer, Input::Progress(report));
+        scene.net.kill(live);
+        scene.viewers.retain(|viewer| *viewer != standby);
+        scene.net.run_until("moved", secs(3), |net| {
+            let parents = net.parents(viewer, scene.stream);
+            parents.iter().all(|parent| parent.is_some_and(|p| p != live && p != standby))
+                && net.plays(viewer, scene.stream)
+        });
+    }
+    assert!(called > 0, "no viewer had both");
+}
+
+#[test]
 fn a_parent_that_speaks_again_in_time_keeps_its_child() {
     let mut scene = scene(86, 3, 1, 1);
     // A chain: nobody else has room, so the search takes longer than the pause.

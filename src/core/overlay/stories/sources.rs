@@ -39,7 +39,8 @@ fn while_the_source_is_lost_viewers_say_so_keep_their_tickets_and_play_on_when_i
     let (mut net, stream, source, viewers) = chain(500);
     let held = |net: &Testnet| {
         let below = viewers.iter().filter(|v| net.parents(**v, stream) != [Some(source)]);
-        below.flat_map(|v| net.snapshot(*v).held).map(|view| view.ticket).collect::<Vec<_>>()
+        let live = below.flat_map(|v| net.snapshot(*v).held).filter(|view| !view.standby);
+        live.map(|view| view.ticket).collect::<Vec<_>>()
     };
     let before = held(&net);
     assert_eq!(before.len(), 3, "a chain of four has one child of the source");

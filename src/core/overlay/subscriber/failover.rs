@@ -140,6 +140,7 @@ impl Subscriber {
     ) {
         let parent = report.feed.peer;
         let Some(feed) = self.feeds.get_mut(&parent) else { return };
+        feed.silent = report.silent_since.is_some();
         let heads = report.stripes.iter().map(|stripe| stripe.head_stripe_seq).sum();
         if feed.duplicates.is_excessive(report.duplicates, heads, local.now) {
             local.offence(parent, Offence::Duplicates);

@@ -369,7 +369,8 @@ impl Subscriber {
         }
         let now = local.now;
         let duplicates = DuplicateWatch::new(now);
-        self.feeds.insert(parent, Feed { up: false, since: now, reask_at: now, duplicates });
+        let feed = Feed { up: false, silent: false, since: now, reask_at: now, duplicates };
+        self.feeds.insert(parent, feed);
         local.emit(Output::OpenFeed { feed: self.feed_key(parent) });
     }
 }

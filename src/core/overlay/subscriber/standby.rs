@@ -79,7 +79,7 @@ impl Subscriber {
             let ready = |held: &mut Held| {
                 urgent
                     && !held.path.is_empty()
-                    && feeds.get(&held.parent).is_some_and(|feed| feed.up)
+                    && feeds.get(&held.parent).is_some_and(|feed| feed.up && !feed.silent)
             };
             if let Some(held) = seat.standby.held.take_if(ready) {
                 seat.next = Some(held);

@@ -47,6 +47,19 @@ fn a_quiet_feed_is_kept_alive_and_a_busy_one_tells_age_and_depth_each_second() {
 }
 
 #[test]
+fn a_standby_that_falls_silent_is_reported_though_nothing_is_asked_of_it() {
+    let mut net = Net::new(camera(1), 1);
+    net.feed(node(1), &[node(0)], ms(10));
+    net.run_until(at(1_000));
+    let feed = from_parent(node(9));
+    net.input(node(1), RelayInput::FeedUp { feed, rtt: None });
+    net.run_until(at(3_000));
+    let silent = net.progress.iter().filter(|(_, _, p)| p.silent_since.is_some());
+    let silent: Vec<_> = silent.map(|(when, _, p)| (*when, p.feed.peer)).collect();
+    assert!(matches!(silent[..], [(when, peer)] if peer == node(9) && when <= at(1_700)));
+}
+
+#[test]
 fn acks_follow_the_bytes_and_renew_the_lease_once_a_second() {
     let mut net = Net::new(camera(4), 1);
     net.feed(node(1), &[node(0)], ms(10));

@@ -82,7 +82,7 @@ fn parents_of(viewer: &Node) -> Vec<String> {
     parents_in(&status_of(viewer))
 }
 
-fn parents_in(status: &Value) -> Vec<String> {
+pub fn parents_in(status: &Value) -> Vec<String> {
     let parents = status["streams"][0]["parents"].as_array().into_iter().flatten();
     parents.filter_map(|p| p.as_str().map(str::to_owned)).collect()
 }
@@ -99,10 +99,10 @@ fn print_gaps(name: &str, viewer: &Node, hits: usize) {
 }
 
 /// Moments to strike at: spread over a second, the same for the same name.
-struct Moments(u64);
+pub struct Moments(u64);
 
 impl Moments {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self(
             name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
                 (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
@@ -111,12 +111,21 @@ impl Moments {
     }
 
     /// Lets a part of a second pass, another each time.
-    fn wait(&mut self) {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let until = Instant::now() + Duration::from_millis((self.0 >> 33) % 1_000);
+    pub fn wait(&mut self) {
+        let until = Instant::now() + Duration::from_millis(self.draw() % 1_000);
         while Instant::now() < until {
             std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
         }
+    }
+
+    /// A number to choose by.
+    pub fn pick(&mut self) -> usize {
+        usize::try_from(self.draw()).unwrap()
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
     }
 }

@@ -8,6 +8,7 @@
 mod chain;
 mod ctl;
 mod directory;
+mod drill;
 mod encoders;
 mod enhanced;
 mod failover;

@@ -103,8 +103,7 @@ fn drill(name: &str, listen: &str, kills: usize) {
     forwarders.iter().map(|(_, node)| node).chain(&viewers).for_each(|node| gaps.read(node));
     println!("{name}: {} kills, {depth} levels deep", killed + 1);
     gaps.print();
-    let causes: Vec<_> =
-        live.all("skipped").iter().map(|skip| skip["cause"].to_string()).collect();
+    let causes: Vec<_> = live.all("skipped").iter().map(|skip| skip["cause"].to_string()).collect();
     println!("skips at lag 1.5 s: {causes:?}");
 }
 
@@ -172,7 +171,9 @@ impl Gaps {
     fn print(&mut self) {
         for (name, gaps) in [("closed", &mut self.closed), ("silent", &mut self.silent)] {
             gaps.sort_unstable();
-            let at = |percent: usize| gaps.get((gaps.len() * percent / 100).min(gaps.len().saturating_sub(1)));
+            let at = |percent: usize| {
+                gaps.get((gaps.len() * percent / 100).min(gaps.len().saturating_sub(1)))
+            };
             println!(
                 "{name}: {} moves, gap p50 {:?} p95 {:?} max {:?} ms",
                 gaps.len(),

@@ -100,9 +100,18 @@ async fn flood(peer: &Hostile, node: &TestNode, stream: StreamId, n: u32) -> Res
             peer.dir(node, DirRequest::Status { streams: vec![status] }).await.map(drop)
         }
         1 => {
-            let stripes = (0..4).map(|stripe| AskStripe { stripe, head: None, warm: false }).collect();
+            let stripes =
+                (0..4).map(|stripe| AskStripe { stripe, head: None, warm: false }).collect();
             let contact = peer.contact.clone();
-            let ask = Ask { stream: other, stripes, contact, free: 16, attempt: 0, slots: 16, displace: 0 };
+            let ask = Ask {
+                stream: other,
+                stripes,
+                contact,
+                free: 16,
+                attempt: 0,
+                slots: 16,
+                displace: 0,
+            };
             peer.ticket(node, TicketRequest::Ask(ask)).await.map(drop)
         }
         2 => peer.dir(node, DirRequest::Find { stream: other }).await.map(drop),

@@ -18,6 +18,7 @@
 mod behaviour;
 mod candidates;
 mod clock;
+mod coalesce;
 mod codec;
 mod config;
 mod control;

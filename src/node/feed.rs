@@ -16,6 +16,7 @@ use astral_core::{
 };
 
 pub mod behaviour;
+pub mod drained;
 pub mod handler;
 pub mod handshake;
 pub mod reader;
@@ -50,13 +51,6 @@ pub enum FeedNews {
     Down(DownFrame<WireChunk>),
     /// A frame of the child.
     Up(UpFrame),
-    /// The writer handed this much to the transport.
-    Drained {
-        /// Bytes of whole frames.
-        bytes: usize,
-        /// Of these, bytes of chunks.
-        chunk_bytes: usize,
-    },
     /// The feed is over: the last word of this generation.
     Closed {
         /// What the other side did, when it was dropped for that.

@@ -33,7 +33,7 @@ use tokio_util::{compat::Compat, sync::CancellationToken};
 
 use super::{
     clock::Clock,
-    feed::{FeedEvent, ToWriter},
+    feed::{FeedEvent, ToWriter, drained::Drained},
     marks::Marks,
     meters::{StreamMeters, StreamStats},
     moves::Moves,
@@ -49,7 +49,7 @@ use super::{
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of all feeds that wait for the media task; a chunk has at most 16 KiB.
 pub const FEED_EVENTS_MAX: usize = 1_024;
-/// Events of feeds taken at once.
+/// Events of feeds, or commands, taken at once.
 const BATCH: usize = 256;
 /// News for the overlay task that wait while it is busy. The relay batches them, so that this is
 /// minutes of a loaded node; the oldest reports of progress are worth nothing then.
@@ -158,6 +158,7 @@ pub struct MediaReport {
 struct Feed {
     generation: u64,
     writer: mpsc::Sender<ToWriter>,
+    drained: Drained,
     stop: CancellationToken,
 }
 
@@ -229,7 +230,7 @@ impl Media {
             let deadline = self.deadline();
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => self.commands(command),
                     None => break,
                 },
                 _ = self.events.recv_many(&mut batch, BATCH) => {
@@ -245,7 +246,10 @@ impl Media {
                     Ok(room) => if let Some(first) = self.backlog.pop_front() { room.send(first) },
                     Err(_) => break,
                 },
-                () = sleep_until(deadline) => self.relay.handle_timeout(self.clock.now()),
+                () = sleep_until(deadline) => {
+                    self.take_all_drained();
+                    self.relay.handle_timeout(self.clock.now());
+                }
                 _ = tick.tick() => self.tick(),
                 () = tasks.stopping() => break,
             }
@@ -297,6 +301,19 @@ impl Media {
                 self.keys.forget(*stream);
             }
             _ => {}
+        }
+    }
+
+    /// A command and what waits behind it. The chunks of one frame are cut one after another and go
+    /// out together; whatever else is told finds earlier outputs carried out.
+    fn commands(&mut self, first: MediaCommand) {
+        self.command(first);
+        for _ in 1..BATCH {
+            let Ok(command) = self.commands.try_recv() else { return };
+            if !matches!(command, MediaCommand::Relay(RelayInput::LocalChunk { .. })) {
+                self.drain();
+            }
+            self.command(command);
         }
     }
 

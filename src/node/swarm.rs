@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     behaviour::Behaviour,
+    coalesce::Coalescing,
     config::{DEFAULT_PORT, NodeConfig},
     error::StartError,
 };
@@ -51,7 +52,11 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, Star
     });
     let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            |key: &Keypair| noise::Config::new(key).map(Coalescing),
+            yamux::Config::default,
+        )
         .map_err(|error| wrong(error.to_string()))?
         .with_quic_config(|mut quic| {
             quic.max_stream_data = QUIC_STREAM_CREDIT;

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{FeedEvent, FeedNews, ToWriter};
+use super::{ToWriter, drained::Drained};
 use crate::node::{
     tasks::{self, Tasks},
     traffic::{Class, Meter},
@@ -37,14 +37,12 @@ const BUFFER_KEEP: usize = 256 * 1_024;
 pub struct Writer<W> {
     /// The feed.
     pub feed: FeedKey,
-    /// Which life of it.
-    pub generation: u64,
     /// The writable half of the stream.
     pub stream: W,
     /// What is to be written.
     pub queue: mpsc::Receiver<ToWriter>,
-    /// Where "drained" goes.
-    pub events: mpsc::Sender<FeedEvent>,
+    /// What was handed to the transport.
+    pub drained: Drained,
     /// Ends the task at once.
     pub stop: CancellationToken,
     /// Counts bytes.
@@ -90,9 +88,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             self.meter.sent(Class::Media, sizes.media);
             self.meter.sent(Class::Control, sizes.control);
-            if !self.tell_drained(sizes).await {
-                return;
-            }
+            self.drained.add(sizes.media, sizes.control);
             bytes.clear();
             if bytes.capacity() > BUFFER_KEEP {
                 bytes = BytesMut::new();
@@ -103,16 +99,6 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
-    }
-
-    async fn tell_drained(&mut self, sizes: Sizes) -> bool {
-        let bytes = sizes.media + sizes.control;
-        let what = FeedNews::Drained { bytes, chunk_bytes: sizes.media };
-        let event = FeedEvent { feed: self.feed, generation: self.generation, what };
-        tokio::select! {
-            sent = self.events.send(event) => sent.is_ok(),
-            () = self.stop.cancelled() => false,
-        }
     }
 }
 

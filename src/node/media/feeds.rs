@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use astral_core::{
-    ids::FeedKey,
+    ids::{Direction, FeedKey},
     media::{
         chunk::{Payload, WireChunk},
         frame::{DownFrame, EndReason},
@@ -22,6 +22,7 @@ use super::{Feed, FeedStart, Media};
 use crate::node::{
     feed::{
         Fault, FeedEvent, FeedNews, ToWriter,
+        drained::Drained,
         reader::Reader,
         writer::{WRITER_QUEUE_MAX, Writer},
     },
@@ -69,11 +70,33 @@ impl Media {
             }
             FeedNews::Discarded { bytes } => self.input(RelayInput::Discarded { feed, bytes }),
             FeedNews::Down(frame) => self.down(feed, frame),
-            FeedNews::Up(frame) => self.input(RelayInput::UpFrame { feed, frame }),
-            FeedNews::Drained { bytes, chunk_bytes } => {
-                self.input(RelayInput::Drained { feed, bytes, chunk_bytes });
+            FeedNews::Up(frame) => {
+                // A child can't have read what was not written yet.
+                self.take_drained(feed);
+                self.input(RelayInput::UpFrame { feed, frame });
             }
             FeedNews::Closed { fault } => self.closed(feed, fault),
+        }
+    }
+
+    /// Tells the relay what the writer of a feed to a child handed on.
+    fn take_drained(&mut self, feed: FeedKey) {
+        let taken = self.feeds.get(&feed).and_then(|known| known.drained.take());
+        if let Some((bytes, chunk_bytes)) = taken {
+            self.input(RelayInput::Drained { feed, bytes, chunk_bytes });
+        }
+    }
+
+    /// Does the same for all children, before time alone is judged.
+    pub(super) fn take_all_drained(&mut self) {
+        let children: Vec<FeedKey> = self
+            .feeds
+            .keys()
+            .filter(|feed| feed.direction == Direction::ToChild)
+            .copied()
+            .collect();
+        for feed in children {
+            self.take_drained(feed);
         }
     }
 
@@ -139,6 +162,7 @@ impl Media {
             tasks: self.tasks.clone(),
         };
         let events = self.events_in.clone();
+        let drained = Drained::default();
         let (tell, fault) = oneshot::channel();
         let reading = async move {
             let fault = reader.run().await;
@@ -157,10 +181,9 @@ impl Media {
         });
         let writer_task = Writer {
             feed,
-            generation,
             stream: writable,
             queue,
-            events: self.events_in.clone(),
+            drained: drained.clone(),
             stop: stop.clone(),
             meter,
             tasks: self.tasks.clone(),
@@ -169,7 +192,7 @@ impl Media {
         self.tasks.spawn(tasks::FEED_WRITER, writer_task.run(), move |_| async move {
             end.cancel();
         });
-        self.feeds.insert(feed, Feed { generation, writer, stop });
+        self.feeds.insert(feed, Feed { generation, writer, drained, stop });
         self.input(RelayInput::FeedUp { feed, rtt });
         self.report(Input::FeedUp { feed });
     }

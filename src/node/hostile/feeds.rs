@@ -86,7 +86,7 @@ impl Follower {
 pub async fn ask(peer: &Hostile, parent: &TestNode, stream: StreamId, k: u8) -> Vec<TicketId> {
     let ask = Ask {
         stream,
-        stripes: (0..k).map(|stripe| AskStripe::live(stripe)).collect(),
+        stripes: (0..k).map(AskStripe::live).collect(),
         contact: peer.contact.clone(),
         free: 16,
         attempt: 0,

@@ -167,6 +167,13 @@ pub struct NodeArgs {
     /// several times
     #[arg(long, env = "ASTRAL_EXTERNAL", value_name = "MULTIADDR", value_delimiter = ',')]
     pub external: Vec<String>,
+    /// Speak with one supernode alone, the first --bootstrap: no other node learns this one's
+    /// address. The stream takes one hop more, and nothing is forwarded
+    #[arg(long, env = "ASTRAL_PRIVACY", num_args = 0..=1, default_missing_value = "true")]
+    pub privacy: Option<bool>,
+    /// Streams that this node carries, while a supernode, for members in privacy mode [default: 4]
+    #[arg(long, env = "ASTRAL_PRIVATE_STREAMS", value_name = "N")]
+    pub private_streams: Option<u32>,
     /// Write every input of the overlay with its time to this file; `netsim replay --journal FILE`
     /// runs them again. It is as private as a log
     #[arg(long, env = "ASTRAL_JOURNAL", value_name = "FILE")]
@@ -205,6 +212,8 @@ struct FileSettings {
     relay_rate: Option<Bitrate>,
     relay_circuits: Option<u32>,
     external: Vec<String>,
+    privacy: Option<bool>,
+    private_streams: Option<u32>,
     journal: Option<PathBuf>,
     json: Option<bool>,
     log_format: Option<LogFormat>,
@@ -266,6 +275,10 @@ pub struct Settings {
     pub relay_circuits: Option<u32>,
     /// Multiaddrs that a router forwards here.
     pub external: Vec<String>,
+    /// Speaks with one supernode alone.
+    pub privacy: bool,
+    /// Streams carried for members in privacy mode.
+    pub private_streams: Option<u32>,
     /// Where the overlay's inputs are written down.
     pub journal: Option<PathBuf>,
     /// JSON events on stdout.
@@ -286,11 +299,16 @@ impl NodeArgs {
         };
         let list =
             |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
+        let privacy = self.privacy.or(file.privacy).unwrap_or(false);
+        let bootstrap = expand(list(self.bootstrap, file.bootstrap))?;
+        if privacy && bootstrap.is_empty() {
+            return Err(ConfigError::Privacy);
+        }
         Ok(Settings {
             data_dir: self.data_dir.or(file.data_dir),
             ephemeral: self.ephemeral.or(file.ephemeral).unwrap_or(false),
             listen: list(self.listen, file.listen),
-            bootstrap: expand(list(self.bootstrap, file.bootstrap))?,
+            bootstrap,
             uplink: self.uplink.or(file.uplink).and_then(|uplink| uplink.0),
             max_copies: self.max_copies.or(file.max_copies),
             max_total_copies: self.max_total_copies.or(file.max_total_copies),
@@ -309,6 +327,8 @@ impl NodeArgs {
             relay_rate: self.relay_rate.or(file.relay_rate),
             relay_circuits: self.relay_circuits.or(file.relay_circuits),
             external: list(self.external, file.external),
+            privacy,
+            private_streams: self.private_streams.or(file.private_streams),
             journal: self.journal.or(file.journal),
             json: self.json.or(file.json).unwrap_or(false),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
@@ -360,6 +380,9 @@ pub enum ConfigError {
         /// What was given.
         entry: String,
     },
+    /// Privacy without a supernode to rely on.
+    #[error("--privacy needs the supernode that is to know this node's address: --bootstrap ADDR")]
+    Privacy,
     /// A variable that no setting reads.
     #[error("the environment has {name}, which no setting reads; `astral run --help` lists them")]
     Variable {

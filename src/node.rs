@@ -17,6 +17,7 @@
 
 mod behaviour;
 mod candidates;
+mod carrying;
 mod clock;
 mod coalesce;
 mod codec;
@@ -81,8 +82,8 @@ pub use astral_core::{
     overlay::{Event, TicketId},
 };
 pub use config::{
-    DEFAULT_PORT, MEMBER_CAPACITY_DEFAULT, NodeConfig, RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT,
-    RelayChoice, RoleChoice,
+    DEFAULT_PORT, MEMBER_CAPACITY_DEFAULT, NodeConfig, PRIVATE_STREAMS_DEFAULT,
+    RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice,
 };
 pub use error::{LinkError, NodeError, NodeGone, PublishError, PushError, StartError, WatchError};
 pub use handle::{Handle, Limits};
@@ -126,6 +127,7 @@ impl Node {
     /// # Errors
     /// [`StartError`] says what to do about it.
     pub async fn start(config: NodeConfig) -> Result<(Handle, Running), StartError> {
+        let config = config.settled();
         let clock = Clock::start();
         let data = DataDir::open(config.data_dir.as_deref())?;
         let no_key = || StartError::Transport { reason: "the node key is unusable".to_owned() };
@@ -186,6 +188,8 @@ impl Node {
             paths: paths::Paths::default(),
             places: relaying::Places::default(),
             relay_choice: config.relay,
+            only: config.only(),
+            carrying: carrying::Carrying::new(config.private_streams, Instant::now()),
             told: None,
             since: listen.iter().map(|addr| (addr.clone(), Instant::now())).collect(),
             counters: DriverCounters::default(),

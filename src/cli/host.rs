@@ -24,8 +24,8 @@ use crate::{
     config::{NodeArgs, Relay, Role, Settings},
     edge::local::Access,
     node::{
-        Event, Handle, Node, NodeConfig, RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice,
-        RoleChoice, Running, StartError,
+        Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, RELAY_CIRCUITS_DEFAULT,
+        RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, StartError,
     },
 };
 
@@ -299,6 +299,8 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
         relay_rate: settings.relay_rate.unwrap_or(RELAY_RATE_DEFAULT),
         relay_circuits: settings.relay_circuits.unwrap_or(RELAY_CIRCUITS_DEFAULT),
         external: addresses(&settings.external, "--external")?,
+        privacy: settings.privacy,
+        private_streams: settings.private_streams.unwrap_or(PRIVATE_STREAMS_DEFAULT),
         member_capacity: settings.members_max,
         journal: settings.journal.clone(),
         ..NodeConfig::default()

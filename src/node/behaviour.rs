@@ -141,7 +141,8 @@ impl Behaviour {
             .with_max_established_per_peer(Some(PER_PEER_MAX));
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.public())
             .with_agent_version(concat!("astral/", env!("LONG_VERSION")).to_owned())
-            .with_push_listen_addr_updates(true);
+            .with_push_listen_addr_updates(true)
+            .with_hide_listen_addrs(config.privacy);
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
@@ -169,7 +170,8 @@ impl Behaviour {
 /// tests or relays.
 #[must_use]
 pub fn listens_outward(config: &NodeConfig) -> bool {
-    config.listen.is_empty() || config.listen.iter().any(|addr| !is_loopback(addr))
+    !config.privacy && config.listen.is_empty()
+        || config.listen.iter().any(|addr| !is_loopback(addr))
 }
 
 /// The topic that announcements travel on.

@@ -21,6 +21,9 @@ pub const RELAY_RATE_DEFAULT: Bitrate = Bitrate::from_kbps(4_000);
 /// Connections relayed at once unless told otherwise.
 pub const RELAY_CIRCUITS_DEFAULT: u32 = 16;
 
+/// Streams that a supernode carries for members that name no address, unless told otherwise.
+pub const PRIVATE_STREAMS_DEFAULT: u32 = 4;
+
 /// What a node has to do with relays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum RelayChoice {
@@ -75,12 +78,40 @@ pub struct NodeConfig {
     pub relay_circuits: u32,
     /// Addresses outside the local network that a router forwards to this node.
     pub external: Vec<Multiaddr>,
+    /// Speaks with one supernode alone, the first of `bootstrap`: no other node learns this one's
+    /// address.
+    pub privacy: bool,
+    /// Streams carried, while a supernode, for members that name no address.
+    pub private_streams: u32,
     /// Members admitted while this node is a supernode.
     pub member_capacity: u32,
     /// Where every input of the overlay is written down; `None` = nowhere.
     pub journal: Option<PathBuf>,
     /// Test hook: the task of this name panics once. Names are those in `node/tasks.rs`.
     pub panic_in: Option<String>,
+}
+
+impl NodeConfig {
+    /// With everything that privacy forbids left out: listeners, searches, tests, forwarding.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        if self.privacy {
+            self.bootstrap.truncate(1);
+            self.listen.clear();
+            self.external.clear();
+            self.max_copies = Some(0);
+            self.role = RoleChoice::Member;
+            self.relay = RelayChoice::Off;
+            (self.mdns, self.upnp, self.autonat, self.hole_punching) = (false, false, false, false);
+        }
+        self
+    }
+
+    /// The only node that this one may speak with, if there is such a rule.
+    #[must_use]
+    pub fn only(&self) -> Option<Multiaddr> {
+        self.bootstrap.first().filter(|_| self.privacy).cloned()
+    }
 }
 
 impl Default for NodeConfig {
@@ -101,6 +132,8 @@ impl Default for NodeConfig {
             relay_rate: RELAY_RATE_DEFAULT,
             relay_circuits: RELAY_CIRCUITS_DEFAULT,
             external: Vec::new(),
+            privacy: false,
+            private_streams: PRIVATE_STREAMS_DEFAULT,
             member_capacity: MEMBER_CAPACITY_DEFAULT,
             journal: None,
             panic_in: std::env::var("ASTRAL_TEST_PANIC").ok().filter(|name| !name.is_empty()),

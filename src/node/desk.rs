@@ -103,7 +103,7 @@ impl Driver {
         }
     }
 
-    fn change(&mut self, stream: astral_core::ids::StreamId, change: Change) {
+    pub(super) fn change(&mut self, stream: astral_core::ids::StreamId, change: Change) {
         match change {
             Change::None => {}
             Change::Watch { lag, kind } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use astral_core::{
     ids::NodeId,
-    overlay::{ADDRS_MAX, Addr, Contact, Input, Request, Response, Role},
+    overlay::{ADDRS_MAX, Addr, Contact, DirRequest, Input, Request, Response, Role},
 };
 use libp2p::{
     Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, relay, request_response,
@@ -152,7 +152,7 @@ impl Driver {
             .take(ADDRS_MAX)
             .collect();
         // Only those who serve our Kademlia get into the table: clients would only lengthen lookups.
-        if serves_kad {
+        if serves_kad && self.only.is_none() {
             for addr in addrs.iter().filter(|addr| !is_relayed(addr)) {
                 self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
             }
@@ -288,7 +288,11 @@ impl Driver {
                 // Dropping the channel refuses: who has no Ed25519 key is nobody to the core.
                 let Some(from) = identity::node_id(&peer) else { return };
                 let id = self.requests.came(channel(back));
-                self.input(Input::Request { id, from, body: request(body) });
+                let body = request(body);
+                if let Request::Dir(DirRequest::Join { stream }) = &body {
+                    self.carry_for(from, *stream);
+                }
+                self.input(Input::Request { id, from, body });
                 // Whatever was not answered within the drain is refused.
                 drop(self.requests.channel(id));
             }

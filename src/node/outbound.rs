@@ -137,6 +137,12 @@ impl Driver {
         if self.swarm.is_connected(&peer) || self.dialer.is_under_way(&peer) {
             return;
         }
+        if let Some(only) = &self.only
+            && identity::split_peer(only).1 != Some(peer)
+        {
+            self.unreachable(&peer);
+            return;
+        }
         let mut addrs = translate::multiaddrs(&contact.addrs);
         if !self.relay_choice.uses() {
             addrs.retain(|addr| !is_relayed(addr));
@@ -219,6 +225,14 @@ impl Driver {
     }
 
     fn look_up(&mut self, id: LookupId, key: LookupKey) {
+        if let Some(only) = &self.only {
+            let (addr, peer) = identity::split_peer(only);
+            let node = peer.and_then(|peer| identity::node_id(&peer));
+            let contact = |node| Contact::new(node, translate::addr(&addr).into_iter().collect());
+            let found = node.map(contact).into_iter().collect();
+            self.pending.push_back(Input::LookupDone { id, found });
+            return;
+        }
         let key = match key {
             LookupKey::Supernodes => RENDEZVOUS.to_vec(),
             LookupKey::Stream(stream) => stream.as_bytes().to_vec(),

@@ -25,6 +25,7 @@ use tokio_util::compat::Compat;
 
 use super::{
     behaviour::Behaviour,
+    carrying::Carrying,
     config::RelayChoice,
     dial::Dialer,
     feed::handshake::GreetingError,
@@ -155,6 +156,10 @@ pub struct Driver {
     /// Its places at relays.
     pub(super) places: Places,
     pub(super) relay_choice: RelayChoice,
+    /// In privacy mode, the only node that this one speaks with.
+    pub(super) only: Option<Multiaddr>,
+    /// Streams carried for members that name no address.
+    pub(super) carrying: Carrying,
     /// What the overlay was told last of the own addresses.
     pub(super) told: Option<(Vec<Addr>, bool)>,
     /// Since when each address is listened on.
@@ -274,6 +279,7 @@ impl Driver {
             self.input(Input::Response { id, result: Err(failure) });
         }
         self.tend_paths(now);
+        self.tend_carried(now);
         self.tell_neighbours();
         self.links.count_feeds(&self.feeds.per_node());
         for peer in self.links.idle(now, self.role == Role::Supernode) {

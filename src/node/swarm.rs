@@ -85,6 +85,9 @@ pub async fn listen(
     config: &NodeConfig,
 ) -> Result<Vec<Multiaddr>, StartError> {
     let mut waiting = Vec::new();
+    if config.privacy {
+        return Ok(Vec::new());
+    }
     if config.listen.is_empty() {
         for addr in default_addrs(DEFAULT_PORT) {
             match bind(swarm, &addr).or_else(|_| bind(swarm, &any_port(&addr))) {

@@ -49,8 +49,6 @@ fn publish(home: &Host, bootstrap: &str, tee: &Path) -> (Node, String) {
         "--no-upnp",
     ]);
     let link = node.ready("stream");
-    // Behind a NAT it is found through a relay.
-    node.wait("status", SOON, |status| status["reach"] == "private");
     (node, link)
 }
 
@@ -80,6 +78,23 @@ fn more_bytes(viewer: &Node, bytes: u64) {
     });
 }
 
+/// Ends the stream: the viewer has every byte.
+fn whole(mut source: Node, viewer: &Node, tee: &Path, file: &Path) {
+    source.signal("TERM");
+    viewer.wait("ended", SOON, |_| true);
+    // What was cut is written out at its end.
+    source.wait_exit(SOON);
+    assert_eq!(assert_identical(tee, file).behind, 0);
+}
+
+/// A source that ends waits for those behind it three seconds and no longer.
+fn caught_up(viewer: &Node) {
+    let from = viewer.mark();
+    viewer.wait_from(from, "status", SOON, |status| {
+        stream_is_whole(status) && status["streams"][0]["delay_ms"].as_u64() < Some(1_000)
+    });
+}
+
 #[test]
 fn two_homes_meet_through_a_hole_that_outlives_the_public_node() {
     let Some(mut internet) = Internet::new() else { return };
@@ -102,9 +117,7 @@ fn two_homes_meet_through_a_hole_that_outlives_the_public_node() {
     more_bytes(&viewer, 50_000);
     public.kill();
     more_bytes(&viewer, 250_000);
-    source.signal("TERM");
-    viewer.wait("ended", SOON, |_| true);
-    assert_eq!(assert_identical(&tee, &file).behind, 0);
+    whole(source, &viewer, &tee, &file);
 }
 
 #[test]
@@ -121,9 +134,115 @@ fn homes_between_which_no_hole_can_be_are_carried_by_the_relay() {
     more_bytes(&viewer, 100_000);
     let status = status_of(&viewer);
     assert_eq!((&status["punched"], &status["circuits"]), (&0.into(), &1.into()), "{status}");
-    source.signal("TERM");
-    viewer.wait("ended", SOON, |_| true);
-    assert_eq!(assert_identical(&tee, &file).behind, 0);
+    whole(source, &viewer, &tee, &file);
+}
+
+#[test]
+fn a_machine_that_changes_its_address_plays_on_without_a_byte_lost() {
+    let Some(mut internet) = Internet::new() else { return };
+    let scratch = Scratch::new("roaming");
+    let (tee, file) = (scratch.file("cut.flv"), scratch.file("played.flv"));
+    let street = internet.public("public", 1);
+    let one = internet.public("source", 2);
+    let two = internet.home("viewer", 12, Nat::PortRestricted);
+    let (_public, addr) = public_node(&street);
+    let (source, link) = publish(&one, &addr, &tee);
+    let viewer = watch(&two, &addr, &link, &file);
+    more_bytes(&viewer, 50_000);
+    let moved = Instant::now();
+    two.run(
+        "ip addr del 192.168.1.2/24 dev eth0\nip addr add 192.168.1.77/24 dev eth0\n\
+         ip route add default via 192.168.1.1",
+    );
+    more_bytes(&viewer, 100_000);
+    println!("100 kB more {:.1?} after the move", moved.elapsed());
+    caught_up(&viewer);
+    whole(source, &viewer, &tee, &file);
+}
+
+#[test]
+fn nodes_meet_over_ipv6_alone() {
+    let Some(internet) = Internet::new() else { return };
+    let scratch = Scratch::new("six");
+    let file = scratch.file("played.flv");
+    let (one, two) = (internet.public("source", 2), internet.public("viewer", 3));
+    let six = "/ip6/::/tcp/4001,/ip6/::/udp/4001/quic-v1";
+    let source = one.node(&[
+        "publish",
+        "garden",
+        "--test",
+        "--size",
+        "320x180",
+        "--fps",
+        "15",
+        "--listen",
+        six,
+        "--no-upnp",
+    ]);
+    let listen = source.ready["listen"].as_array().unwrap();
+    let mut addrs = listen.iter().filter_map(|addr| addr.as_str());
+    let addr = addrs.find(|addr| addr.starts_with("/ip6/2001:db8::2/tcp")).unwrap();
+    let sink = format!("file:{}", file.to_str().unwrap());
+    let link = source.ready("stream");
+    let viewer = two.node(&[
+        "play",
+        &link,
+        "--sink",
+        &sink,
+        "--bootstrap",
+        addr,
+        "--listen",
+        six,
+        "--no-upnp",
+    ]);
+    viewer.wait("playing", 2 * SOON, |_| true);
+    more_bytes(&viewer, 50_000);
+}
+
+#[test]
+fn in_privacy_mode_only_the_supernode_ever_sees_the_viewer() {
+    let Some(internet) = Internet::new() else { return };
+    let scratch = Scratch::new("privacy");
+    let (tee, file) = (scratch.file("cut.flv"), scratch.file("played.flv"));
+    let (data, open_file) = (scratch.file("other"), scratch.file("open.flv"));
+    let street = internet.public("public", 1);
+    let (one, other) = (internet.public("source", 2), internet.public("other viewer", 3));
+    let hidden = internet.public("hidden viewer", 4);
+    // Counts whatever this machine exchanges with anybody but the supernode.
+    hidden.run(
+        "nft -f - <<END\ntable ip watch {\nset known { type ipv4_addr; flags interval; \
+         elements = { 198.51.100.1, 127.0.0.0/8 }; }\n\
+         chain out { type filter hook output priority 0; ip daddr != @known counter; }\n\
+         chain in { type filter hook input priority 0; ip saddr != @known counter; }\n}\nEND",
+    );
+    let (_public, addr) = public_node(&street);
+    let (source, link) = publish(&one, &addr, &tee);
+    let open_sink = format!("file:{}", open_file.to_str().unwrap());
+    let data = data.to_str().unwrap();
+    let neighbour = other.node(&[
+        "play",
+        &link,
+        "--sink",
+        &open_sink,
+        "--bootstrap",
+        &addr,
+        "--listen",
+        LISTEN,
+        "--no-upnp",
+        "--data-dir",
+        data,
+    ]);
+    neighbour.wait("playing", 2 * SOON, |_| true);
+    let sink = format!("file:{}", file.to_str().unwrap());
+    let viewer = hidden.node(&["play", &link, "--sink", &sink, "--bootstrap", &addr, "--privacy"]);
+    viewer.wait("playing", 2 * SOON, |_| true);
+    more_bytes(&viewer, 200_000);
+    let counted = hidden.run("nft list table ip watch");
+    assert_eq!(counted.matches("packets 0 bytes 0").count(), 2, "{counted}");
+    let ctl = format!("{} ctl --data-dir {data} --json nodes", env!("CARGO_BIN_EXE_astral"));
+    let known = other.run(&ctl);
+    assert!(known.contains("198.51.100.2") && !known.contains("198.51.100.4"), "{known}");
+    whole(source, &viewer, &tee, &file);
 }
 
 /// Every kind of router with every other: how they meet, and after which time the viewer plays.
@@ -177,9 +296,7 @@ fn every_kind_of_router_reaches_every_other() {
                 (punched, _) if punched != 0 => "punched or dialled back",
                 _ => "direct",
             };
-            source.signal("TERM");
-            viewer.wait("ended", SOON, |_| true);
-            assert_eq!(assert_identical(&tee, &file).behind, 0);
+            whole(source, &viewer, &tee, &file);
             rows.push(way);
             println!("{source_nat:?} -> {viewer_nat:?}: {way}, plays after {took:.1?}");
         }
@@ -255,7 +372,6 @@ fn a_link_that_dies_silently_ten_times_loses_nothing() {
         gaps.push(cut.elapsed());
     }
     println!("dead for {DROP:?}; 100 kB later after {gaps:.1?}");
-    source.signal("TERM");
-    viewer.wait("ended", SOON, |_| true);
-    assert_eq!(assert_identical(&tee, &file).behind, 0);
+    caught_up(&viewer);
+    whole(source, &viewer, &tee, &file);
 }

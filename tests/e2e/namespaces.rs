@@ -85,13 +85,14 @@ impl Host {
         ["nsenter", "--target", &pid, "--net", "--"].map(str::to_owned).to_vec()
     }
 
-    /// Runs a shell command here.
-    pub fn run(&self, script: &str) {
+    /// Runs a shell command here; gives what it prints.
+    pub fn run(&self, script: &str) -> String {
         let enter = self.enter();
         let mut shell = Command::new(&enter[0])
             .args(&enter[1..])
             .args(["sh", "-e"])
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -99,6 +100,7 @@ impl Host {
         let output = shell.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {script}: {said}", self.name);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Starts a node here.
@@ -191,7 +193,10 @@ impl Internet {
             "ip link add h{number} netns {here} type veth peer name wan netns {there}\n\
              ip link set h{number} master br0 up"
         ));
-        host.run(&format!("ip addr add 198.51.100.{number}/24 dev wan\nip link set wan up"));
+        host.run(&format!(
+            "ip addr add 198.51.100.{number}/24 dev wan\n\
+             ip addr add 2001:db8::{number}/64 dev wan nodad\nip link set wan up"
+        ));
     }
 }
 

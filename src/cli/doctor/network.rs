@@ -114,7 +114,10 @@ async fn judged(handle: &Handle) -> Option<NodeSnapshot> {
     let deadline = tokio::time::Instant::now() + JUDGE_MAX;
     loop {
         let now = handle.snapshot().await.ok()?;
-        let tested = now.reach.verdict != Verdict::Unknown && !now.reach.relayed.is_empty();
+        // The kind of a NAT takes two observers, of which there may be only one.
+        let tested = now.reach.verdict == Verdict::Private
+            && !now.reach.relayed.is_empty()
+            && now.reach.nat != NatKind::Unknown;
         let public = now.reach.verdict == Verdict::Public;
         let alone = now.reach.verdict == Verdict::Unknown && now.reach.nat != NatKind::None;
         if tested || public || alone || tokio::time::Instant::now() >= deadline {

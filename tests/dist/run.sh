@@ -41,8 +41,13 @@ chroot "$root" astral publish garden --test --json --mdns false --data-dir /tmp/
 node=$!
 for _ in $(seq 100); do
     grep -q '"event":"ready"' target/dist/source.json && break
+    kill -0 "$node" 2>/dev/null || break
     sleep 0.2
 done
+if ! grep -q '"event":"ready"' target/dist/source.json; then
+    echo "test-dist: the installed program does not publish, see above" >&2
+    exit 1
+fi
 address=$(grep -o '/ip4/127.0.0.1/tcp/[0-9]*/p2p/[A-Za-z0-9]*' target/dist/source.json | head -1)
 stream=$(grep -o '"stream":"astral:[^"]*"' target/dist/source.json | head -1 | cut -d'"' -f4)
 # 124: it played until the time was over.

@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers dist test-dist test-camera nat-matrix soak web test-web pictures bars plots mutants test-long
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix soak web test-web pictures bars plots mutants test-long
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -55,12 +55,17 @@ pictures: test-packages $(WEB) ## take the README's pictures of the page from a 
 	$(CARGO) build --locked --bin astral
 	cd web && npm run --silent pictures
 
-bench: packages ## what a fan-out costs, beside a plain TCP fan-out in the same run
+bench: packages ## what a fan-out costs, beside a plain TCP fan-out in the same run, and its pieces
 	$(CARGO) bench --locked --bench fanout
+	$(CARGO) bench --locked -p astral-core --bench micro
 
 bench-peers: packages $(WEB) ## what serving players costs, beside nginx-rtmp in the same run
 	@$(TOOLS) benches/debian-peers.txt
 	$(CARGO) bench --locked --bench players
+
+budget: packages ## instructions of the hot path beside those kept in benches/budget.txt; ARGS=--write keeps new ones
+	@$(TOOLS) benches/debian-budget.txt
+	$(CARGO) bench --locked -p astral-core --bench budget -- $(ARGS)
 
 dist: packages $(WEB) ## an archive and a Debian package in target/dist
 	contrib/dist.sh

@@ -161,7 +161,9 @@ impl Driver {
             addrs.iter().filter(|addr| !is_private(addr) && !is_relayed(addr)).cloned().collect();
         if !open.is_empty() {
             let condition = PeerCondition::Always;
-            self.dial(DialOpts::peer_id(peer).condition(condition).addresses(open).build());
+            // From the listening port it would meet the hole being punched: one connection for two.
+            let dial = DialOpts::peer_id(peer).condition(condition).addresses(open);
+            self.dial(dial.allocate_new_port().build());
         }
     }
 

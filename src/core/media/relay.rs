@@ -215,6 +215,7 @@ impl<P: Payload> Relay<P> {
     pub fn poll_output(&mut self) -> Option<RelayOutput<P>> {
         if self.out.is_empty() {
             self.pump();
+            self.doubt_uplink();
         }
         self.out.pop_front()
     }
@@ -242,6 +243,20 @@ impl<P: Payload> Relay<P> {
         }
         if let Some(rate) = self.uplink.judge(children, self.config.uplink_assumed, self.now) {
             self.out.push_back(RelayOutput::Uplink { rate });
+        }
+    }
+
+    /// Forgets an estimate that nobody is left to correct: a link that was dead for seconds leaves
+    /// one in which no child fits.
+    fn doubt_uplink(&mut self) {
+        let assumed = self.config.uplink_assumed;
+        if !self.uplink.is_doubtful(assumed, self.now) {
+            return;
+        }
+        let mut children = self.streams.values().flat_map(|stream| stream.children.values());
+        if children.all(|child| child.flowing() == StripeSet::EMPTY) {
+            self.uplink.forget(self.now);
+            self.out.push_back(RelayOutput::Uplink { rate: assumed });
         }
     }
 

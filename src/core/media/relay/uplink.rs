@@ -17,6 +17,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const HELD_UP_MIN: u32 = 3;
 /// Windows in a row at half of the estimate or more, and nobody held up, before it rises.
 const EASY_MIN: u32 = 10;
+/// A low estimate that nothing was measured for since is forgotten after this.
+const DOUBT_AFTER: Duration = Duration::from_secs(5);
 /// It rises by so many hundredths at a time.
 const STEP_PERCENT: u64 = 125;
 /// No estimate is higher.
@@ -48,6 +50,18 @@ impl UplinkMeter {
 
     pub(crate) const fn estimate(&self) -> Option<Bitrate> {
         self.estimate
+    }
+
+    /// Whether the estimate is below what is assumed without any, and old. It keeps everybody out,
+    /// and without children nothing would ever correct it.
+    pub(crate) fn is_doubtful(&self, assumed: Bitrate, now: Timestamp) -> bool {
+        self.estimate.is_some_and(|estimate| estimate < assumed)
+            && now.since(self.since) >= DOUBT_AFTER
+    }
+
+    /// As if nothing had ever been measured.
+    pub(crate) const fn forget(&mut self, now: Timestamp) {
+        *self = Self::new(now);
     }
 
     /// Children acknowledged so many bytes; true when a window is over and is to be judged.
@@ -145,6 +159,19 @@ mod tests {
         assert_eq!(meter.estimate(), Some(Bitrate::from_bps(12_500_000)), "less than half is used");
         run(&mut meter, 70, 1, 20, 0);
         assert_eq!(meter.estimate(), Some(Bitrate::from_mbps(20)), "that much was carried");
+    }
+
+    #[test]
+    fn a_low_estimate_is_doubted_when_nobody_is_left_to_correct_it() {
+        let mut meter = UplinkMeter::new(Timestamp::ZERO);
+        run(&mut meter, 0, 3, 1, 4);
+        assert_eq!(meter.estimate(), Some(Bitrate::from_mbps(1)));
+        let at = |second: u64| Timestamp::from_millis(second * 1_000);
+        assert!(!meter.is_doubtful(ASSUMED, at(7)));
+        assert!(meter.is_doubtful(ASSUMED, at(8)));
+        assert!(!meter.is_doubtful(Bitrate::from_kbps(500), at(8)), "it is no low one");
+        meter.forget(at(8));
+        assert_eq!(meter.estimate(), None);
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Host {
 
     fn say_ready(&self, listen: &[String], fields: &Value, web: Option<&str>) {
         self.out.say("Others join through one of:");
-        for address in listen {
+        for address in one_per_host(listen) {
             self.out.say(&format!("  --bootstrap {address}"));
         }
         if let Some(link) = fields["stream"].as_str() {
@@ -351,6 +351,19 @@ pub fn data_home() -> anyhow::Result<PathBuf> {
     Ok(home.join(below))
 }
 
+/// What people are shown: each host once, by TCP where it is there. Programs get all by `--json`.
+fn one_per_host(listen: &[String]) -> Vec<&String> {
+    let host = |address: &str| address.split('/').take(3).collect::<Vec<_>>().join("/");
+    let mut shown: Vec<&String> = Vec::new();
+    let (tcp, other): (Vec<_>, Vec<_>) = listen.iter().partition(|text| text.contains("/tcp/"));
+    for address in tcp.into_iter().chain(other) {
+        if !shown.iter().any(|known| host(known) == host(address)) {
+            shown.push(address);
+        }
+    }
+    shown
+}
+
 fn ephemeral_folder() -> anyhow::Result<PathBuf> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).context("drawing a name for the temporary folder")?;
@@ -379,4 +392,20 @@ async fn stdin_closed(watch: bool) {
     let mut stdin = tokio::io::stdin();
     let mut sink = [0; 256];
     while matches!(stdin.read(&mut sink).await, Ok(read) if read > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_each_host_once() {
+        let texts = [
+            "/ip4/127.0.0.1/udp/4001/quic-v1/p2p/A",
+            "/ip4/127.0.0.1/tcp/4001/p2p/A",
+            "/ip4/192.0.2.2/udp/4001/quic-v1/p2p/A",
+        ]
+        .map(str::to_owned);
+        assert_eq!(one_per_host(&texts), [&texts[1], &texts[2]]);
+    }
 }

@@ -148,6 +148,7 @@ pub fn in_words(event: &Event) -> Option<String> {
                 .into()
         }
         Event::Live { .. } => "live".into(),
+        Event::Playing { hops: 1, .. } => "playing, straight from the source".into(),
         Event::Playing { hops, .. } => format!("playing, {hops} hops from the source"),
         Event::ParentChanged { stripe, old: Some(old), new, cause, .. } => {
             format!("stripe {stripe}: parent {} -> {} ({})", old.short(), new.short(), word(cause))

@@ -425,7 +425,7 @@ pub fn transport(addr: &Multiaddr) -> Option<Transport> {
 }
 
 /// An address that means something only on one wire.
-fn is_link_local(addr: &Multiaddr) -> bool {
+pub fn is_link_local(addr: &Multiaddr) -> bool {
     match ip(addr) {
         Some(IpAddr::V4(ip)) => ip.is_link_local(),
         Some(IpAddr::V6(ip)) => ip.is_unicast_link_local(),

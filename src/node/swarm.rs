@@ -1,10 +1,11 @@
 //! Transports and listeners.
 //!
-//! Owns how the swarm is built (TCP with Noise and Yamux, QUIC-v1, DNS, relays) and how listen addresses are
-//! bound, including the move of a taken default port. Does not own the event loop.
+//! Owns how the swarm is built (TCP with Noise and Yamux, QUIC-v1, DNS, relays) and how listen
+//! addresses are bound, including the move of a taken default port. Does not own the event loop.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    io,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, core::transport::ListenerId, dns, futures::StreamExt,
     identity::Keypair, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux,
 };
+use socket2::{Domain, Socket, Type};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -20,6 +22,7 @@ use super::{
     coalesce::Coalescing,
     config::{DEFAULT_PORT, NodeConfig},
     error::StartError,
+    reach::is_link_local,
 };
 
 /// Credit that a QUIC receiver grants one stream: with the library's 10 MB a slow child would pile
@@ -108,9 +111,22 @@ fn bind(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> Result<ListenerId, St
     // The TCP transport sets SO_REUSEPORT, with which two nodes of one user would share a port and
     // get each other's connections; a plain bind tells.
     if let Some(socket) = tcp_socket(addr) {
-        std::net::TcpListener::bind(socket).map_err(|error| refused(addr, error.to_string()))?;
+        probe(socket).map_err(|error| refused(addr, error.to_string()))?;
     }
     swarm.listen_on(addr.clone()).map_err(|error| refused(addr, error.to_string()))
+}
+
+/// Takes the port for a moment, as a listener without SO_REUSEPORT does.
+fn probe(at: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    if at.is_ipv6() {
+        // The wildcard would take IPv4 along and clash with our own listener.
+        socket.set_only_v6(true)?;
+    }
+    // A port on which connections of the last run still time out is free.
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(1)
 }
 
 async fn bound(
@@ -128,7 +144,9 @@ async fn bound(
         match event {
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 waiting.retain(|(id, _)| *id != listener_id);
-                addrs.push(address);
+                if !is_link_local(&address) {
+                    addrs.push(address);
+                }
             }
             SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
                 let mut of_it = waiting.iter().filter(|(id, _)| *id == listener_id);
@@ -150,10 +168,6 @@ fn tcp_socket(addr: &Multiaddr) -> Option<SocketAddr> {
         Protocol::Ip6(ip) => ip.into(),
         _ => return None,
     };
-    // A plain bind of the IPv6 wildcard would take IPv4 along and clash with our own listener.
-    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        return None;
-    }
     match parts.next()? {
         Protocol::Tcp(port) if port != 0 => Some(SocketAddr::new(ip, port)),
         _ => None,
@@ -184,4 +198,31 @@ fn any_port(addr: &Multiaddr) -> Multiaddr {
 
 fn refused(addr: &Multiaddr, reason: String) -> StartError {
     StartError::Listen { addr: addr.to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_port_taken_on_ipv6_is_seen_though_the_wildcards_share_its_number() {
+        let ours = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, ours.local_addr().unwrap().port()));
+        let other = Socket::new(Domain::IPV6, Type::STREAM, None).and_then(|socket| {
+            socket.set_only_v6(true)?;
+            // As libp2p's listeners do.
+            socket.set_reuse_port(true)?;
+            probe(at)?;
+            socket.bind(&at.into())?;
+            socket.listen(1)?;
+            Ok(socket)
+        });
+        let Ok(_other) = other else {
+            println!("skipped: this host has no IPv6, or its port was taken by chance");
+            return;
+        };
+        assert!(probe(at).is_err());
+    }
 }

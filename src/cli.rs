@@ -8,6 +8,7 @@ mod ctl;
 mod demo;
 mod devices;
 mod doctor;
+mod duration;
 mod host;
 mod man;
 mod output;

@@ -40,7 +40,7 @@ pub struct DemoArgs {
     #[arg(long)]
     kill: bool,
     /// Stop after this long [default: run until Ctrl-C; 20s with --kill]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = super::duration::parse)]
     duration: Option<Duration>,
     /// Where the viewer plays: auto opens a window when there is a display
     #[arg(long, default_value = "auto", value_parser = ["auto", "window", "fake"])]

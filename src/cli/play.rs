@@ -216,13 +216,13 @@ fn parse_sink(text: &str) -> Result<SinkChoice, String> {
     }
 }
 
-/// Presets of design: what a failover may cost against how far behind live one is.
+/// Presets: what a failover may cost against how far behind live one is.
 fn parse_lag(text: &str) -> Result<Duration, String> {
     match text {
         "low" => Ok(Duration::from_millis(500)),
         "normal" | "auto" => Ok(Duration::from_millis(1_500)),
         "safe" => Ok(Duration::from_secs(3)),
-        other => humantime::parse_duration(other)
+        other => super::duration::parse(other)
             .map_err(|_| "low, normal, safe, auto, or a duration such as 2s or 800ms".to_owned()),
     }
 }

@@ -30,7 +30,7 @@ pub struct RecordArgs {
     #[arg(long, value_enum, default_value_t, requires = "record", help_heading = "Recording")]
     record_format: FormatChoice,
     /// A new file at the first keyframe after this long, such as 1h [default: one file]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "record",
+    #[arg(long, value_name = "TIME", value_parser = super::duration::parse, requires = "record",
         help_heading = "Recording")]
     record_segment: Option<Duration>,
     /// Most disk space, such as 20GB: the oldest file goes [default: no limit]

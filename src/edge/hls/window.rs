@@ -26,8 +26,11 @@ const SEGMENT_MS_MAX: u64 = 12_000;
 const PARTS_OF_SEGMENTS: usize = 3;
 /// Parts of one segment; a segment ends there as well.
 const PARTS_MAX: usize = 64;
-/// What the playlist promises as the longest segment, in seconds, until one is longer.
-const TARGET_SECONDS_MIN: u64 = 4;
+/// Whole segments before the first playlist is given out: GStreamer's `hlsdemux2` finds its place in
+/// a newer playlist only by a segment that both name and that is not the newer one's first.
+const SEGMENTS_TO_BEGIN: usize = 2;
+/// Or one that is this long: with keyframes that far apart nobody waits for another.
+const LONG_SEGMENT_MS: u64 = 4_000;
 
 #[derive(Debug)]
 struct Segment {
@@ -56,6 +59,8 @@ pub struct Window {
     next_number: u64,
     /// Changes of the initialization segment that have left the playlist.
     discontinuities_left: u64,
+    /// The longest segment so far, rounded. Players that don't know parts reload the playlist this
+    /// often, so that a larger promise would leave them without anything to play.
     target_seconds: u64,
     over: bool,
 }
@@ -68,7 +73,7 @@ impl Default for Window {
             newest_init: 0,
             next_number: 0,
             discontinuities_left: 0,
-            target_seconds: TARGET_SECONDS_MIN,
+            target_seconds: 1,
             over: false,
         }
     }
@@ -105,10 +110,13 @@ impl Window {
         self.over = true;
     }
 
-    /// Whether a player can begin: a whole segment is there, or nothing more comes.
+    /// Whether a player can begin: enough whole segments are there, or nothing more comes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.over || self.segments.iter().any(|segment| segment.is_whole)
+        let whole = || self.segments.iter().filter(|segment| segment.is_whole);
+        self.over
+            || whole().count() >= SEGMENTS_TO_BEGIN
+            || whole().any(|segment| segment.duration_ms() >= LONG_SEGMENT_MS)
     }
 
     /// Whether anything can be played.
@@ -308,11 +316,10 @@ mod tests {
         window.push(Output::Init(Bytes::from_static(b"init")));
         assert!(!window.is_ready());
         (0..2).for_each(|_| second(&mut window));
-        assert!(!window.is_ready(), "two seconds, and no keyframe behind them yet");
         window.push(fragment(500, true));
-        assert!(window.is_ready());
+        assert!(!window.is_ready(), "one segment, and the beginning of the next");
         let text = window.playlist();
-        let wanted = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:4\n\
+        let wanted = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n\
             #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.500\n\
             #EXT-X-PART-INF:PART-TARGET=0.500\n#EXT-X-MEDIA-SEQUENCE:0\n\
             #EXT-X-MAP:URI=\"init-1.mp4\"\n\
@@ -327,6 +334,19 @@ mod tests {
         assert_eq!(window.part(1, 1), Found::NotYet);
         assert_eq!((window.segment(1), window.segment(2)), (Found::NotYet, Found::NotYet));
         assert_eq!((window.part(0, 9), window.segment(9)), (Found::Gone, Found::Gone));
+        (0..2).for_each(|_| second(&mut window));
+        assert!(window.is_ready(), "two segments");
+    }
+
+    #[test]
+    fn keyframes_that_are_far_apart_keep_nobody_waiting_for_a_second_segment() {
+        let mut window = Window::default();
+        window.push(Output::Init(Bytes::from_static(b"init")));
+        (0..9).for_each(|n| window.push(fragment(500, n == 0)));
+        assert!(!window.is_ready());
+        window.push(fragment(500, true));
+        assert!(window.is_ready());
+        assert!(window.playlist().contains("TARGETDURATION:5\n"), "{}", window.playlist());
     }
 
     #[test]

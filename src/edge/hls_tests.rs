@@ -15,6 +15,8 @@ use crate::edge::{
 };
 
 const ID: StreamId = StreamId([9; 32]);
+/// How long an answer that can't come yet is waited for.
+const STEP: Duration = Duration::from_millis(50);
 const SOON: Duration = Duration::from_secs(60);
 
 /// An init segment, or two seconds of ten pictures a second from a keyframe on.
@@ -70,34 +72,41 @@ impl FakeServer {
 #[tokio::test]
 async fn a_player_finds_everything_that_the_playlist_names_and_waits_for_what_comes_next() {
     let server = server(FakeStreams::greeting(piece(0))).await;
-    let asking = server.playlist("");
-    let feeding = async {
-        while server.streams.opened().is_empty() {
-            tokio::task::yield_now().await;
+    // Media comes until there is enough for a playlist: what came before the first look is skipped.
+    let mut asking = std::pin::pin!(server.playlist(""));
+    let (mut source, mut at) = (None, 0);
+    let text = loop {
+        if let Ok(text) = timeout(STEP, &mut asking).await {
+            break text;
         }
-        let source = server.streams.newest();
-        source.send(piece(2_000)).await.unwrap();
-        source.send(piece(4_000)).await.unwrap();
-        source
+        if source.is_none() && !server.streams.opened().is_empty() {
+            source = Some(server.streams.newest());
+        }
+        if let Some(source) = &source {
+            at += 2_000;
+            source.send(piece(at)).await.unwrap();
+        }
     };
-    let (text, source) = tokio::join!(asking, feeding);
+    let source = source.unwrap();
     let files: Vec<&str> = text
         .split(['\n', '"'])
         .filter(|word| word.ends_with(".m4s") || word.ends_with(".mp4"))
         .collect();
     let (last, files) = files.split_last().unwrap();
-    assert!(files.contains(&"seg-0.m4s") && files.contains(&"init-1.mp4"), "{text}");
+    assert!(files.contains(&"init-1.mp4"), "{text}");
+    assert!(files.iter().any(|file| file.starts_with("seg-")), "{text}");
     for file in files {
         let (status, body) = server.get(file, "").await;
         assert!(status == 200 && body.len() > 100, "{file}: {status}");
     }
+    let last = (*last).to_owned();
     let (segment, part) =
         last.split_once('-').unwrap().1.strip_suffix(".m4s").unwrap().split_once('-').unwrap();
     // The hinted part, and a playlist that names it, come with the next media.
-    let hinted = server.get(last, "");
+    let hinted = server.get(&last, "");
     let query = format!("?_HLS_msn={segment}&_HLS_part={part}");
     let reload = server.playlist(&query);
-    let ((status, body), text, sent) = tokio::join!(hinted, reload, source.send(piece(6_000)));
+    let ((status, body), text, sent) = tokio::join!(hinted, reload, source.send(piece(at + 2_000)));
     sent.unwrap();
     assert!(status == 200 && body.len() > 100);
     assert!(text.contains(&format!("#EXT-X-PART:DURATION=0.500,URI=\"{last}\"")), "{text}");
@@ -111,7 +120,7 @@ async fn a_player_finds_everything_that_the_playlist_names_and_waits_for_what_co
         }
     };
     let text = timeout(SOON, over).await.unwrap();
-    assert!(text.contains("seg-3.m4s"), "{text}");
+    assert!(text.contains(&format!("seg-{segment}.m4s")), "{text}");
 }
 
 #[tokio::test]

@@ -1,0 +1,77 @@
+// HLS of a node that only forwards, played by hls.js in Chromium: no stall, and close to live.
+//
+// For `make test-long`: SECONDS=60 of real time, which a loaded machine can't promise to be smooth.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { test } from "node:test";
+import { launch, SOON } from "./browser.mjs";
+import { Network } from "./node.mjs";
+
+const require = createRequire(new URL("../../web/package.json", import.meta.url));
+const HLS = readFileSync(require.resolve("hls.js/dist/hls.min.js"), "utf8");
+const SECONDS = Number(process.env.SECONDS ?? 60);
+
+test(`hls.js plays for ${SECONDS} s without a stall, low latency and plain`, { timeout: 4 * SOON + 2_000 * SECONDS }, async () => {
+  const network = await Network.found();
+  const browser = await launch();
+  try {
+    const source = await network.publish("hls", ["--fps", "25"]);
+    const seeder = await network.join("seeder", ["seed", source.ready.stream]);
+    await seeder.wait("playing");
+    // A page of the node itself may read with the token; its policy allows no foreign script.
+    const context = await browser.newContext({ bypassCSP: true });
+    const page = await context.newPage();
+    await page.goto(`${seeder.ready.api}/healthz`);
+    await page.evaluate(HLS);
+    const token = readFileSync(seeder.ready.token_file, "utf8").trim();
+    for (const lowLatencyMode of [true, false]) {
+      const seen = await page.evaluate(play, { url: seeder.ready.media.hls, token, lowLatencyMode, seconds: SECONDS });
+      console.log(`hls.js, low latency ${lowLatencyMode}:`, JSON.stringify(seen));
+      assert.deepEqual(seen.errors, [], "no error, a stall included");
+      assert.ok(seen.played >= SECONDS - 0.5, `${seen.played} s of ${SECONDS} s were played`);
+      assert.ok(seen.frames >= 20 * (SECONDS - 1), `${seen.frames} pictures`);
+    }
+  } finally {
+    await browser.close();
+    await network.close();
+  }
+});
+
+/** Runs in the page: plays from the first picture on, and counts. */
+async function play({ url, token, lowLatencyMode, seconds }) {
+  const video = document.createElement("video");
+  video.muted = true;
+  document.documentElement.replaceChildren(document.createElement("body"));
+  document.body.append(video);
+  const hls = new globalThis.Hls({
+    lowLatencyMode,
+    xhrSetup: (xhr) => xhr.setRequestHeader("Authorization", `Bearer ${token}`),
+  });
+  const errors = [];
+  hls.on(globalThis.Hls.Events.ERROR, (_, data) => errors.push(`${data.details}${data.fatal ? " (fatal)" : ""}`));
+  hls.loadSource(url);
+  hls.attachMedia(video);
+  const begun = performance.now();
+  await video.play();
+  await new Promise((done) => video.requestVideoFrameCallback(done));
+  const first = performance.now();
+  let waits = 0;
+  video.addEventListener("waiting", () => (waits += 1));
+  const from = video.currentTime;
+  const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+  await new Promise((done) => setTimeout(done, seconds * 1_000));
+  const quality = video.getVideoPlaybackQuality();
+  const seen = {
+    firstFrameMs: Math.round(first - begun),
+    played: video.currentTime - from,
+    frames: quality.totalVideoFrames - frames,
+    dropped: quality.droppedVideoFrames,
+    latency: hls.latency,
+    waits,
+    errors,
+  };
+  hls.destroy();
+  return seen;
+}

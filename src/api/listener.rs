@@ -1,13 +1,14 @@
-//! A TCP listener with a bound on open connections.
+//! A TCP listener with a bound on open connections, and an end for those that take nothing.
 //!
-//! Owns the bound. Does not own what is served.
+//! Owns the bounds. Does not own what is served.
 
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::serve::Listener;
@@ -15,11 +16,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
 };
 
 /// HTTP connections at the same time; further ones wait in the system's queue. A page and its
 /// players use about ten.
 pub const CONNECTIONS_MAX: usize = 256;
+
+/// A peer that takes no byte this long loses its connection: a player that stopped reading has long
+/// been moved to a newer keyframe, and only holds a place.
+pub const STALL_MAX: Duration = Duration::from_secs(20);
 
 /// Accepts while fewer than [`CONNECTIONS_MAX`] connections are open.
 pub(super) struct BoundedListener {
@@ -43,7 +49,7 @@ impl Listener for BoundedListener {
         let (socket, addr) = Listener::accept(&mut self.listener).await;
         // Media goes out frame by frame: waiting to fill a packet would only delay it.
         let _ = socket.set_nodelay(true);
-        (Connection { socket, _permit: permit }, addr)
+        (Connection { socket, stalled: None, _permit: permit }, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -54,7 +60,26 @@ impl Listener for BoundedListener {
 /// A connection that counts as long as it lives.
 pub(super) struct Connection {
     socket: TcpStream,
+    /// Runs while the peer takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// Passes the outcome of a write on, unless the peer has taken nothing for too long.
+    fn watch<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_MAX)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+    }
 }
 
 impl AsyncRead for Connection {
@@ -73,7 +98,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.watch(written, cx)
     }
 
     fn poll_write_vectored(
@@ -81,7 +107,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bytes);
+        self.watch(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -94,5 +121,25 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_loses_its_connection_and_a_slow_one_does_not() {
+        let mut listener = BoundedListener::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut connection, _) = listener.accept().await;
+        // Real sockets fill in real time; only the wait for the stall is skipped.
+        let full = async { while connection.write(&[0; 65_536]).await.is_ok() {} };
+        assert!(timeout(Duration::from_secs(2), full).await.is_err(), "the socket is full");
+        tokio::time::pause();
+        let error = connection.write(&[0; 65_536]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -29,7 +29,8 @@ pub(crate) struct Fault {
     pub(crate) path: Vec<String>,
     /// What kind of trouble it is.
     pub(crate) kind: FaultKind,
-    /// The element brings pictures or sound into the pipeline from a device.
+    /// The element brings pictures or sound into the pipeline from a device, or from a camera in the
+    /// network.
     pub(crate) of_device: bool,
     /// GStreamer's words on one line: element, message, cause.
     pub(crate) message: String,
@@ -113,7 +114,8 @@ pub(crate) fn own(structure: gst::Structure) -> gst::Message {
 
 fn is_device(element: &gst::Element) -> bool {
     let class = element.metadata("klass").unwrap_or_default();
-    class.contains("Source") && (class.contains("Video") || class.contains("Audio"))
+    class.contains("Source")
+        && ["Video", "Audio", "Network"].iter().any(|kind| class.contains(kind))
 }
 
 /// Element, message and the last line of the debug text, where GStreamer puts the system's error.

@@ -30,11 +30,12 @@ pub enum CaptureEvent {
     /// The next piece of the FLV byte stream; the first begins with `FLV`.
     Bytes(Bytes),
     /// A new FLV byte stream begins with the next [`CaptureEvent::Bytes`], timestamps at zero: the file
-    /// began anew, or the capture goes on without its microphone.
+    /// began anew, the device is back, or the capture goes on without its microphone.
     Restarted,
     /// Something is wrong and the capture goes on. Dropped when the channel is full.
     Warning(String),
-    /// The camera, screen or microphone is gone; [`CaptureEvent::Failed`] follows.
+    /// The camera, screen or microphone is gone. It is looked for until it is back, which
+    /// [`CaptureEvent::Restarted`] says, or the capture is stopped.
     DeviceLost {
         /// Which one, and GStreamer's words.
         message: String,

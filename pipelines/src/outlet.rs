@@ -56,6 +56,11 @@ impl<T> Outlet<T> {
         }
     }
 
+    /// True when the receiver is gone or the outlet was shut.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.events.is_closed() || *self.shut.borrow()
+    }
+
     /// Sends `event` if there is room at once; false when it was dropped.
     pub(crate) fn offer(&self, event: T) -> bool {
         self.events.try_send(event).is_ok()

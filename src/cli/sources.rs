@@ -113,10 +113,20 @@ async fn feed(events: &mut mpsc::Receiver<CaptureEvent>, stream: &mut dyn Publis
                     return;
                 }
             }
-            CaptureEvent::Restarted => stream.restart(),
+            CaptureEvent::Restarted => {
+                stream.restart();
+                if stream.idle(false).await.is_err() {
+                    return;
+                }
+            }
             CaptureEvent::Warning(text) => tracing::warn!("{text}"),
             CaptureEvent::DeviceLost { message } => {
-                tracing::error!("the device is gone: {message}");
+                tracing::error!(
+                    "the device is gone: {message}; the stream pauses until it is back"
+                );
+                if stream.idle(true).await.is_err() {
+                    return;
+                }
             }
             CaptureEvent::Failed(message) => {
                 tracing::error!("the capture failed: {message}");

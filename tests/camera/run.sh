@@ -140,8 +140,10 @@ judge() {
     expect "in the size asked for" "[ '${width:-}' = 320 ]"
     expect "at least 30 frames decode" "[ '${frames:-0}' -ge 30 ]"
     expect "all of them without an error" "[ ! -s '$out/decoding.txt' ]"
-    expect "unplugging is told as the device's loss" "grep -qi 'the device is gone' '$out/events.txt' '$out/log.txt'"
-    expect "and ends the publisher with exit code 1" "grep -qx 1 '$out/exit-unplugged.txt'"
+    expect "unplugging is told as the device's loss" "grep -q '\"device_lost\"' '$out/events.txt'"
+    expect "plugged in again, it goes on" "grep -q '\"device_back\"' '$out/events.txt'"
+    expect "with more pictures" "[ $(cat "$out/size-back.txt") -gt $(cat "$out/size-unplugged.txt") ]"
+    expect "and stopping it is exit code 0" "grep -qx 0 '$out/exit-unplugged.txt'"
     expect "without a camera the error says what to do" "grep -q 'plug one in' '$out/missing.txt'"
     expect "and the exit code is 1" "grep -qx 1 '$out/exit-missing.txt'"
     ffmpeg -v error -y -ss 1 -i "$out/camera.flv" -frames:v 1 "$out/camera.png" || true

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     /// Without the microphone, when it wasn't named and its loss is no reason to stop.
     video_only: Option<String>,
     settings: Vec<Setting>,
+    /// What to choose a device for again when it went away: a camera comes back under another name.
+    choice: Option<Box<CaptureSpec>>,
 }
 
 /// A property of a named element, set after parsing: no text of a user ever becomes description text.
@@ -77,6 +79,14 @@ impl Plan {
         Ok(pipeline)
     }
 
+    /// Chooses devices anew where that can make a difference. A plan stays as it was when there is
+    /// nothing to choose from.
+    pub(crate) fn choose_again(&mut self) {
+        if let Some(plan) = self.choice.as_deref().and_then(|spec| Self::make(spec).ok()) {
+            *self = plan;
+        }
+    }
+
     /// The filled description.
     pub(crate) fn text(&self, with_microphone: bool) -> &str {
         match &self.video_only {
@@ -106,6 +116,7 @@ impl Plan {
             full: description.fill(&values)?,
             video_only: None,
             settings: Vec::new(),
+            choice: None,
         })
     }
 
@@ -121,6 +132,7 @@ impl Plan {
         if let Some(mode) = caps.and_then(|caps| mode::nearest(&caps, spec.wish())) {
             plan.set("camera_caps", "caps", SettingValue::Caps(mode));
         }
+        plan.choice = Some(Box::new(spec.clone()));
         Ok(plan)
     }
 
@@ -197,6 +209,7 @@ impl Plan {
                 property: "location",
                 value: SettingValue::Path(path.to_owned()),
             }],
+            choice: None,
         })
     }
 
@@ -216,6 +229,7 @@ impl Plan {
                 full,
                 video_only: None,
                 settings: Vec::new(),
+                choice: None,
             }
         };
         Ok(plan)
@@ -240,6 +254,7 @@ impl Plan {
             full: video_only.clone(),
             video_only: None,
             settings: Vec::new(),
+            choice: None,
         };
         match microphone {
             Some(Microphone { shipped, device: (property, id), explicit }) => {
@@ -321,6 +336,7 @@ impl Plan {
             full: full.to_owned(),
             video_only: video_only.map(str::to_owned),
             settings: Vec::new(),
+            choice: None,
         }
     }
 }

@@ -23,6 +23,15 @@ pub(crate) const OUT: &str = "out";
 /// Why a pipeline has no end to take bytes from.
 pub(crate) const NO_OUT: &str = "it has no element `appsink name=out`; let it end in: flvmux streamable=true ! appsink name=out";
 
+/// What the first bytes of a pipeline are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Begin {
+    /// The capture's first.
+    First,
+    /// A new byte stream, which is told before them: [`CaptureEvent::Restarted`].
+    Anew,
+}
+
 /// Counts what one pipeline delivered.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
@@ -40,12 +49,13 @@ impl Delivered {
 pub(crate) fn connect(
     pipeline: &gst::Pipeline,
     outlet: &Arc<Outlet<CaptureEvent>>,
+    begin: Begin,
 ) -> Option<Arc<Delivered>> {
     let sink = pipeline.by_name(OUT)?.downcast::<gst_app::AppSink>().ok()?;
     let delivered = Arc::new(Delivered::default());
     let (outlet, counter) = (Arc::clone(outlet), Arc::clone(&delivered));
     let callbacks = gst_app::AppSinkCallbacks::builder()
-        .new_sample(move |sink| deliver(sink, &outlet, &counter))
+        .new_sample(move |sink| deliver(sink, &outlet, &counter, begin))
         .build();
     sink.set_callbacks(callbacks);
     Some(delivered)
@@ -55,6 +65,7 @@ fn deliver(
     sink: &gst_app::AppSink,
     outlet: &Outlet<CaptureEvent>,
     delivered: &Delivered,
+    begin: Begin,
 ) -> Result<gst::FlowSuccess, gst::FlowError> {
     let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
     let Some(buffer) = sample.buffer_owned() else { return Ok(gst::FlowSuccess::Ok) };
@@ -74,6 +85,9 @@ fn deliver(
             ]
         );
         return Err(gst::FlowError::Error);
+    }
+    if delivered.is_empty() && begin == Begin::Anew {
+        outlet.send(CaptureEvent::Restarted).map_err(|_| gst::FlowError::Eos)?;
     }
     delivered.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
     outlet.send(CaptureEvent::Bytes(Bytes::from_owner(piece))).map_err(|_| gst::FlowError::Eos)?;

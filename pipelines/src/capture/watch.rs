@@ -10,11 +10,13 @@ use gstreamer as gst;
 
 use super::CaptureEvent;
 use super::plan::Plan;
-use super::tap::{self, Delivered};
+use super::tap::{self, Begin, Delivered};
 use crate::bus::{self, Fault, FaultKind, Notice};
 use crate::error::CaptureError;
 use crate::outlet::Outlet;
 
+/// How often a device that is gone is looked for.
+const LOOK_EVERY: gst::ClockTime = gst::ClockTime::from_seconds(1);
 /// How long a pipeline may take to drain after a request to stop; encoders hold less than a second.
 const DRAIN_MAX: gst::ClockTime = gst::ClockTime::from_seconds(2);
 
@@ -68,6 +70,8 @@ pub(crate) struct Watch {
     control: Arc<Control>,
     running: Running,
     with_microphone: bool,
+    /// The owner was told that the device is gone, and nothing came since.
+    told_lost: bool,
 }
 
 /// One pipeline; dropping it sets it to NULL.
@@ -100,13 +104,14 @@ impl Watch {
             outlet.offer(CaptureEvent::Warning(warning));
         }
         let mut with_microphone = true;
-        let running = match Running::start(&plan, with_microphone, &outlet) {
+        let first = Begin::First;
+        let running = match Running::start(&plan, with_microphone, &outlet, first) {
             Err(Refusal::Fault(fault))
                 if plan.can_lose_microphone() && fault.within("microphone") =>
             {
                 outlet.offer(CaptureEvent::Warning(microphone_lost(&fault)));
                 with_microphone = false;
-                Running::start(&plan, with_microphone, &outlet)
+                Running::start(&plan, with_microphone, &outlet, first)
             }
             other => other,
         }
@@ -115,7 +120,8 @@ impl Watch {
             phase: AtomicU8::new(Phase::Running as u8),
             bus: Mutex::new(running.bus.clone()),
         };
-        Ok(Self { plan, outlet, control: Arc::new(control), running, with_microphone })
+        let control = Arc::new(control);
+        Ok(Self { plan, outlet, control, running, with_microphone, told_lost: false })
     }
 
     /// The description of the pipeline that runs.
@@ -203,19 +209,60 @@ impl Watch {
                     self.with_microphone = false;
                     return self.restart();
                 }
-                Err(last_words(fault))
+                if is_lost_device(&fault) {
+                    return self.await_device(fault.message);
+                }
+                Err(vec![CaptureEvent::Failed(fault.message)])
             }
         }
     }
 
     fn restart(&mut self) -> Result<(), Vec<CaptureEvent>> {
-        self.outlet.send(CaptureEvent::Restarted).map_err(|_| Vec::new())?;
         let refused =
             |refusal: Refusal| vec![CaptureEvent::Failed(refusal.into_error().to_string())];
-        self.running =
-            Running::start(&self.plan, self.with_microphone, &self.outlet).map_err(refused)?;
+        self.running = Running::start(&self.plan, self.with_microphone, &self.outlet, Begin::Anew)
+            .map_err(refused)?;
         self.control.follow(self.running.bus.clone());
         Ok(())
+    }
+
+    /// Looks for the device until it is back, or the owner wants the end.
+    fn await_device(&mut self, message: String) -> Result<(), Vec<CaptureEvent>> {
+        // A device that opens and fails before its first picture was never back.
+        if !self.told_lost || !self.running.delivered.is_empty() {
+            self.told_lost = true;
+            let lost = CaptureEvent::DeviceLost { message };
+            self.outlet.send(lost).map_err(|_| Vec::new())?;
+        }
+        // The bus of a stopped pipeline takes no wake-up.
+        let quiet = gst::Bus::new();
+        self.control.follow(quiet.clone());
+        loop {
+            match self.control.phase() {
+                Phase::Running => {}
+                Phase::Stopping => return Err(vec![CaptureEvent::Ended]),
+                Phase::Aborting => return Err(Vec::new()),
+            }
+            bus::next(&quiet, Some(LOOK_EVERY));
+            if self.outlet.is_unwanted() {
+                return Err(Vec::new());
+            }
+            // Another camera may be the first one now, or the same have another name.
+            self.plan.choose_again();
+            let opened =
+                Running::start(&self.plan, self.with_microphone, &self.outlet, Begin::Anew);
+            match opened {
+                Ok(running) => {
+                    self.running = running;
+                    self.control.follow(self.running.bus.clone());
+                    return Ok(());
+                }
+                Err(refusal) => {
+                    let error = refusal.into_error();
+                    tracing::debug!(%error, "the device is not back yet");
+                }
+            }
+        }
     }
 }
 
@@ -224,9 +271,10 @@ impl Running {
         plan: &Plan,
         with_microphone: bool,
         outlet: &Arc<Outlet<CaptureEvent>>,
+        begin: Begin,
     ) -> Result<Self, Refusal> {
         let pipeline = plan.pipeline(with_microphone).map_err(Refusal::Error)?;
-        let delivered = tap::connect(&pipeline, outlet)
+        let delivered = tap::connect(&pipeline, outlet, begin)
             .ok_or_else(|| Refusal::Error(plan.wrong(tap::NO_OUT)))?;
         let bus = pipeline.bus().expect("a pipeline made by this crate has a bus");
         let running = Self { pipeline, bus, delivered };
@@ -276,16 +324,11 @@ fn microphone_lost(fault: &Fault) -> String {
     format!("the microphone can't be used ({}): the stream carries video only", fault.message)
 }
 
-fn last_words(fault: Fault) -> Vec<CaptureEvent> {
-    let lost = match fault.kind {
+/// True when a device that was there can't be used any more, and may come back.
+fn is_lost_device(fault: &Fault) -> bool {
+    match fault.kind {
         FaultKind::NotFound | FaultKind::Resource => fault.of_device,
         FaultKind::Other => false,
-    };
-    if lost {
-        let failed = CaptureEvent::Failed(format!("the device is gone: {}", fault.message));
-        vec![CaptureEvent::DeviceLost { message: fault.message }, failed]
-    } else {
-        vec![CaptureEvent::Failed(fault.message)]
     }
 }
 
@@ -303,22 +346,11 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_can_not_be_read_any_more_is_lost_and_then_the_capture_fails() {
-        assert_eq!(
-            last_words(fault(FaultKind::Resource, true)),
-            [
-                CaptureEvent::DeviceLost { message: "camera: poll error".to_owned() },
-                CaptureEvent::Failed("the device is gone: camera: poll error".to_owned()),
-            ]
-        );
-    }
-
-    #[test]
-    fn trouble_elsewhere_fails_without_a_lost_device() {
-        assert_eq!(
-            last_words(fault(FaultKind::Resource, false)),
-            [CaptureEvent::Failed("camera: poll error".to_owned())]
-        );
+    fn only_a_device_that_is_gone_is_waited_for() {
+        assert!(is_lost_device(&fault(FaultKind::Resource, true)));
+        assert!(is_lost_device(&fault(FaultKind::NotFound, true)));
+        assert!(!is_lost_device(&fault(FaultKind::Resource, false)));
+        assert!(!is_lost_device(&fault(FaultKind::Other, true)));
     }
 
     const SOUND: &str = "audiotestsrc is-live=true ! voaacenc ! aacparse \
@@ -380,5 +412,61 @@ mod tests {
         );
         let seen = watched(Plan::of_texts(&failing, None), 1_000);
         assert!(matches!(seen.last(), Some(CaptureEvent::Failed(_))), "{seen:?}");
+    }
+
+    #[test]
+    fn a_device_that_goes_away_is_told_once_and_the_stream_begins_anew_when_it_is_back() {
+        crate::init().unwrap();
+        // The device is there as long as this file is.
+        let there = std::env::temp_dir().join(format!("astral-device-{}", std::process::id()));
+        std::fs::write(&there, "x").unwrap();
+        let device = format!(
+            "{SOUND} videotestsrc is-live=true name=camera ! fakesink \
+             filesrc location={} ! fakesink",
+            there.display()
+        );
+        let (outlet, _shutter, mut events) = Outlet::new(64);
+        let watch = Watch::start(Plan::of_texts(&device, None), outlet).unwrap();
+        let (control, pipeline) = (watch.control(), watch.running.pipeline.clone());
+        let thread = std::thread::spawn(move || watch.run());
+        let mut next = || loop {
+            match events.blocking_recv() {
+                Some(CaptureEvent::Bytes(bytes)) if !bytes.starts_with(b"FLV") => {}
+                Some(CaptureEvent::Warning(_)) => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(next(), Some(CaptureEvent::Bytes(_))));
+        std::fs::remove_file(&there).unwrap();
+        let camera = pipeline.by_name("camera").unwrap();
+        gst::element_error!(camera, gst::ResourceError::Read, ["poll error"]);
+        let lost = next();
+        assert!(matches!(&lost, Some(CaptureEvent::DeviceLost { .. })), "{lost:?}");
+        std::fs::write(&there, "x").unwrap();
+        assert_eq!(next(), Some(CaptureEvent::Restarted));
+        assert!(matches!(next(), Some(CaptureEvent::Bytes(_))));
+        control.request(Phase::Stopping);
+        assert_eq!(next(), Some(CaptureEvent::Ended));
+        thread.join().unwrap();
+        std::fs::remove_file(&there).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_stays_away_keeps_nobody_from_stopping() {
+        crate::init().unwrap();
+        let text = format!("{SOUND} videotestsrc is-live=true name=camera ! fakesink");
+        let (outlet, _shutter, mut events) = Outlet::new(64);
+        let mut plan = Plan::of_texts(&text, None);
+        let watch = Watch::start(plan.clone(), outlet).unwrap();
+        let (control, pipeline) = (watch.control(), watch.running.pipeline.clone());
+        plan = Plan::of_texts("filesrc location=/no/such ! appsink name=out", None);
+        let watch = Watch { plan, ..watch };
+        let thread = std::thread::spawn(move || watch.run());
+        let camera = pipeline.by_name("camera").unwrap();
+        gst::element_error!(camera, gst::ResourceError::Read, ["poll error"]);
+        while !matches!(events.blocking_recv().unwrap(), CaptureEvent::DeviceLost { .. }) {}
+        control.request(Phase::Stopping);
+        assert_eq!(events.blocking_recv(), Some(CaptureEvent::Ended));
+        thread.join().unwrap();
     }
 }

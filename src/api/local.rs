@@ -234,12 +234,18 @@ impl Local {
     }
 
     /// Opens a stream key for `stream` and fills it from the encoder that comes with the key; the
-    /// URL for that encoder. The stream ends through the API or by [`Self::stop`].
+    /// URL for that encoder. The stream ends through the API or by [`Self::stop`]; a broadcast of
+    /// it when no encoder has been there for `window`.
     ///
     /// # Errors
     /// [`KeyError`] when too many keys are open; the stream is ended then.
-    pub fn ingest_into(&self, name: &str, stream: Box<dyn Published>) -> Result<String, KeyError> {
-        self.api.publishing.take_encoder(name, stream, Outside::Encoder)
+    pub fn ingest_into(
+        &self,
+        name: &str,
+        stream: Box<dyn Published>,
+        window: Duration,
+    ) -> Result<String, KeyError> {
+        self.api.publishing.take_encoder(name, stream, Outside::Encoder, window)
     }
 
     /// Lets `POST /streams` publish from `source` under `name`.

@@ -141,6 +141,7 @@ impl Publishing {
         name: &str,
         mut stream: Box<dyn Published>,
         outside: Outside,
+        window: Duration,
     ) -> Result<String, KeyError> {
         let id = stream.id();
         let mut feed = match self.keys.open() {
@@ -150,6 +151,7 @@ impl Publishing {
                 return Err(error);
             }
         };
+        feed.set_window(window);
         match outside {
             Outside::Encoder => {}
             Outside::Page => feed.admit_page(id),
@@ -248,10 +250,17 @@ async fn fill(id: StreamId, feed: &mut IngestFeed, stream: &mut dyn Published) {
             tracing::info!(stream = stream_id, ?encoder, "an encoder brings the stream");
         }
         RtmpEvent::Finished { cause: FinishCause::Unpublished } => {
-            tracing::info!(stream = stream_id, "the encoder has finished; the stream waits for it");
+            tracing::info!(
+                stream = stream_id,
+                "the encoder has finished; the stream pauses, then ends"
+            );
         }
         RtmpEvent::Finished { cause } => {
-            tracing::warn!(stream = stream_id, ?cause, "the encoder is gone; the stream waits");
+            tracing::warn!(
+                stream = stream_id,
+                ?cause,
+                "the encoder is gone; the stream waits, then ends"
+            );
         }
         RtmpEvent::Tag(_) => {}
     });

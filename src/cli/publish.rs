@@ -3,7 +3,7 @@
 //! Owns where the media comes from and how it reaches the publisher. Does not own capture itself
 //! (`astral_pipelines`) nor RTMP (`edge::rtmp`).
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use astral_core::{ids::StreamName, units::Bitrate};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     host::{Host, HostArgs},
-    output::Usage,
+    output::{Output, Usage},
     record::RecordArgs,
 };
 use crate::node::{PublishSpec, Publisher, PushError};
@@ -47,6 +47,9 @@ pub struct PublishArgs {
     /// Wait for an encoder (OBS, ffmpeg) to push over RTMP
     #[arg(long, help_heading = "From")]
     rtmp_in: bool,
+    /// How long an encoder that broke off or stopped is waited for before the broadcast ends
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, help_heading = "From")]
+    reconnect: Duration,
     /// Microphone with --camera and --screen: a device, `default`, or `none`
     #[arg(
         long,
@@ -129,7 +132,7 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.tee {
         publisher.tee(path).await?;
     }
-    let recording = args.record.start(&host.handle, publisher.id(), host.out).await?;
+    let recording = args.record.start_each(&host.handle, publisher.id(), host.out).await?;
     let mut ready = host.stream_fields(publisher.id());
     ready["stream"] = json!(publisher.link().to_string());
     let outcome = match capture {
@@ -137,10 +140,10 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
             ready["encoder"] = json!(capture.encoder_name());
             host.announce_ready(ready);
             host.out.note(&format!("publishing {}", publisher.link()));
-            let end_wanted = publisher.end_wanted();
+            let (end_wanted, out) = (publisher.end_wanted(), host.out);
             let fed = async {
                 tokio::select! {
-                    outcome = feed(&mut publisher, events) => outcome,
+                    outcome = feed(&mut publisher, events, out) => outcome,
                     // By the API: an end like any other.
                     () = end_wanted => Ok(()),
                 }
@@ -151,7 +154,8 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
             outcome
         }
         None => {
-            let url = host.local.ingest(publisher).context("preparing the RTMP key")?;
+            let url =
+                host.local.ingest(publisher, args.reconnect).context("preparing the RTMP key")?;
             ready["publish_url"] = json!(url);
             host.announce_ready(ready);
             let (server, key) = url.rsplit_once('/').unwrap_or((&url, ""));
@@ -170,7 +174,9 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
 async fn feed(
     publisher: &mut Publisher,
     mut events: mpsc::Receiver<CaptureEvent>,
+    out: Output,
 ) -> anyhow::Result<()> {
+    let mut is_lost = false;
     while let Some(event) = events.recv().await {
         match event {
             CaptureEvent::Bytes(flv) => match publisher.push(flv).await {
@@ -180,12 +186,19 @@ async fn feed(
             CaptureEvent::Restarted => {
                 publisher.restart();
                 publisher.pause(false).await?;
+                if std::mem::take(&mut is_lost) {
+                    out.event("device_back", json!({"stream": publisher.id()}));
+                    out.note("the device is back: the stream goes on");
+                }
             }
             CaptureEvent::Warning(text) => tracing::warn!("{text}"),
             CaptureEvent::DeviceLost { message } => {
+                is_lost = true;
                 tracing::error!(
                     "the device is gone: {message}; the stream pauses until it is back"
                 );
+                let lost = json!({"stream": publisher.id(), "message": message});
+                out.event("device_lost", lost);
                 publisher.pause(true).await?;
             }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),

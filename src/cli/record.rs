@@ -7,12 +7,13 @@ use std::{path::PathBuf, time::Duration};
 use astral_core::ids::StreamId;
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
 use crate::{
     edge::record::{Format, RecordSpec, record},
-    node::{Handle, WatchSpec},
+    node::{Event, Handle, Playback, WatchSpec},
 };
 
 /// What a recording may be behind live: files lose nothing by it.
@@ -48,7 +49,10 @@ enum FormatChoice {
 
 /// A running recording, or none.
 #[must_use]
-pub struct Running(Option<JoinHandle<()>>);
+pub struct Running {
+    task: Option<JoinHandle<()>>,
+    stop: CancellationToken,
+}
 
 impl RecordArgs {
     /// Begins to record `stream` if it was asked for.
@@ -61,38 +65,93 @@ impl RecordArgs {
         stream: StreamId,
         out: Output,
     ) -> anyhow::Result<Running> {
-        let Some(folder) = self.record.clone() else { return Ok(Running(None)) };
-        let spec = RecordSpec {
-            folder,
+        let stop = CancellationToken::new();
+        let Some(spec) = self.spec() else { return Ok(Running { task: None, stop }) };
+        let source = handle.watch(&stream.into(), WatchSpec::keep_all(LAG)).await?;
+        let task = tokio::spawn(async move { one(source, stream, spec, out).await });
+        Ok(Running { task: Some(task), stop })
+    }
+
+    /// As [`Self::start`] for a stream that is published here: each of its broadcasts is a recording.
+    ///
+    /// # Errors
+    /// When the node can't read the stream.
+    pub async fn start_each(
+        &self,
+        handle: &Handle,
+        stream: StreamId,
+        out: Output,
+    ) -> anyhow::Result<Running> {
+        let stop = CancellationToken::new();
+        let Some(spec) = self.spec() else { return Ok(Running { task: None, stop }) };
+        let mut events = handle.events();
+        let watch = WatchSpec::keep_all(LAG);
+        let mut source = handle.watch(&stream.into(), watch).await?;
+        let (handle, stopped) = (handle.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                one(source, stream, spec.clone(), out).await;
+                let next = async {
+                    loop {
+                        match events.recv().await {
+                            Ok(Event::Live { stream: live }) if live == stream => break true,
+                            // Whether the news that were missed were about this stream is found out.
+                            Err(RecvError::Lagged(_)) => break true,
+                            Ok(_) => {}
+                            Err(RecvError::Closed) => break false,
+                        }
+                    }
+                };
+                let is_next = tokio::select! {
+                    is_next = next => is_next,
+                    () = stopped.cancelled() => false,
+                };
+                if !is_next {
+                    return;
+                }
+                match handle.watch(&stream.into(), watch).await {
+                    Ok(again) => source = again,
+                    Err(_) => return, // The node is gone.
+                }
+            }
+        });
+        Ok(Running { task: Some(task), stop })
+    }
+
+    fn spec(&self) -> Option<RecordSpec> {
+        Some(RecordSpec {
+            folder: self.record.clone()?,
             format: match self.record_format {
                 FormatChoice::Flv => Format::Flv,
                 FormatChoice::Mp4 => Format::Mp4,
             },
             segment: self.record_segment,
             bytes_max: self.record_max,
-        };
-        let source = handle.watch(&stream.into(), WatchSpec::keep_all(LAG)).await?;
-        Ok(Running(Some(tokio::spawn(async move {
-            match record(source, stream, spec).await {
-                Ok(recorded) => out.event(
-                    "recorded",
-                    json!({"stream": stream, "files": recorded.files, "bytes": recorded.bytes}),
-                ),
-                // The stream goes on without.
-                Err(error) => {
-                    tracing::error!("{error}");
-                    let message = error.to_string();
-                    out.event("recording_failed", json!({"stream": stream, "message": message}));
-                }
-            }
-        }))))
+        })
+    }
+}
+
+/// One recording, from here to the stream's end.
+async fn one(source: Playback, stream: StreamId, spec: RecordSpec, out: Output) {
+    match record(source, stream, spec).await {
+        Ok(recorded) => out.event(
+            "recorded",
+            json!({"stream": stream, "files": recorded.files, "bytes": recorded.bytes}),
+        ),
+        // The stream goes on without.
+        Err(error) => {
+            tracing::error!("{error}");
+            let message = error.to_string();
+            out.event("recording_failed", json!({"stream": stream, "message": message}));
+        }
     }
 }
 
 impl Running {
     /// Waits a moment for the last bytes.
     pub async fn finish(self) {
-        if let Some(task) = self.0
+        self.stop.cancel();
+        if let Some(task) = self.task
             && tokio::time::timeout(LAST_WORDS, task).await.is_err()
         {
             tracing::warn!("the end of the recording was not written within {LAST_WORDS:?}");

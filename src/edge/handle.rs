@@ -86,6 +86,10 @@ impl Ingest for Publisher {
         Box::pin(async move { self.pause(idle).await.map_err(IngestError::from) })
     }
 
+    fn rest<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
+        Box::pin(async move { Self::rest(self).await.map_err(IngestError::from) })
+    }
+
     fn reconnecting<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
         Box::pin(async move { Self::reconnecting(self).await.map_err(IngestError::from) })
     }

@@ -118,6 +118,10 @@ pub trait Ingest: Send + 'static {
     /// The encoder left (`true`) or came back (`false`); the stream stays.
     fn idle<'a>(&'a mut self, idle: bool) -> BoxFuture<'a, Result<(), IngestError>>;
 
+    /// The encoder is gone for good, as far as anybody can wait: the broadcast ends for everybody.
+    /// The next tag begins another one under the same name.
+    fn rest<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>>;
+
     /// The encoder broke off and may be back in a moment.
     fn reconnecting<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
         self.idle(true)

@@ -60,6 +60,6 @@ impl Handle {
     #[must_use]
     pub fn publish_state(&self, stream: StreamId) -> Option<PublishState> {
         let wishes = self.shared.inner.wishes.get(stream)?;
-        Some(PublishState { paused: wishes.paused, preview: !wishes.on_air })
+        Some(PublishState { name: wishes.name, paused: wishes.paused, preview: !wishes.on_air })
     }
 }

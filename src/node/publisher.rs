@@ -1,10 +1,12 @@
 //! A stream being published: from an encoder's FLV bytes to signed chunks in the relay.
 //!
 //! Owns the pipeline (tags, one clock, cutting, sealing), the choice of k when the rate is not told,
-//! the tee file, and when the stream is announced, paused and resumed. Does not own forwarding, the
+//! the tee file, and when the stream is announced, paused, resumed and ended. Does not own forwarding, the
 //! announcement's repetition (the overlay's), nor what its users want (see `wishes`).
 
+mod ending;
 mod pausing;
+mod spec;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,14 +15,11 @@ use std::{
 };
 
 use astral_core::{
-    announcement::{
-        AnnouncementDraft, DESCRIPTION_BYTES_MAX, Resolution, TAG_BYTES_MAX, TAGS_MAX,
-        TITLE_BYTES_MAX,
-    },
-    ids::{StreamId, StreamName},
+    announcement::{AnnouncementDraft, Resolution, TAGS_MAX},
+    ids::StreamId,
     media::{
         amf,
-        cert::{ChunkSigner, EpochCert, RATE_MAX, is_stripe_count},
+        cert::{ChunkSigner, EpochCert, RATE_MAX},
         chunk::WireChunk,
         cutter::{Cut, Cutter, stripes_for},
         flv::{FlvLimits, HeaderSlot, Tag, TagReader, Tracks},
@@ -32,16 +31,13 @@ use astral_core::{
     units::Bitrate,
 };
 use bytes::Bytes;
-use tokio::{
-    fs::File,
-    io::AsyncWriteExt,
-    sync::{oneshot, watch},
-    time::{Instant, sleep},
-};
+use tokio::{fs::File, io::AsyncWriteExt, sync::watch};
 
 use self::pausing::Pausing;
+pub use self::spec::PublishSpec;
+pub(super) use self::spec::check_texts;
 use super::{
-    error::{NodeGone, PublishError, PushError},
+    error::{NodeGone, PushError},
     handle::{NodeCommand, Shared},
     link::StreamLink,
     media::MediaCommand,
@@ -56,74 +52,6 @@ const MEASURE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 const RATE_MIN: Bitrate = Bitrate::from_kbps(64);
 /// A certificate outlives any one broadcast; a longer one needs a restart of the source.
 const CERT_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3_600);
-/// Children that take nothing for so long are not waited for when a stream ends ...
-const LAST_WORDS: Duration = Duration::from_millis(1_500);
-/// ... and those that do, no longer than this: a node that is told to leave is gone after five.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(3);
-/// How often it is looked whether they did.
-const LAST_WORDS_STEP: Duration = Duration::from_millis(50);
-
-/// What is to be published.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PublishSpec {
-    /// The stream's name, with the source key its identity.
-    pub name: StreamName,
-    /// A line for people; may be empty.
-    pub title: String,
-    /// A paragraph for people; may be empty.
-    pub description: String,
-    /// Words to find it by.
-    pub tags: Vec<String>,
-    /// Number of stripes: 1, 2, 4, 8 or 16; `None` = by the rate.
-    pub k: Option<u8>,
-    /// The rate, when it is known beforehand; `None` = measured over the first two seconds.
-    pub rate: Option<Bitrate>,
-    /// Not announced before [`Handle::go_live`](super::Handle::go_live): only this node sees it.
-    pub preview: bool,
-}
-
-impl PublishSpec {
-    /// A stream with nothing but a name.
-    #[must_use]
-    pub const fn named(name: StreamName) -> Self {
-        Self {
-            name,
-            title: String::new(),
-            description: String::new(),
-            tags: Vec::new(),
-            k: None,
-            rate: None,
-            preview: false,
-        }
-    }
-
-    pub(super) fn check(&self) -> Result<(), PublishError> {
-        if let Some(stripes) = self.k.filter(|k| !is_stripe_count(*k)) {
-            return Err(PublishError::Stripes { stripes });
-        }
-        check_texts(&self.title, &self.description, &self.tags)
-    }
-}
-
-/// Whether an announcement holds these texts.
-pub(super) fn check_texts(
-    title: &str,
-    description: &str,
-    tags: &[String],
-) -> Result<(), PublishError> {
-    let wrong = |reason: &str| Err(PublishError::Announcement { reason: reason.to_owned() });
-    if title.len() > TITLE_BYTES_MAX {
-        return wrong("the title is too long");
-    }
-    if description.len() > DESCRIPTION_BYTES_MAX {
-        return wrong("the description is too long");
-    }
-    if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
-        return wrong("too many tags, or one is too long");
-    }
-    Ok(())
-}
-
 /// A stream being published by this node.
 #[derive(Debug)]
 pub struct Publisher {
@@ -140,6 +68,7 @@ pub struct Publisher {
     stage: Stage,
     tee: Option<File>,
     announced: bool,
+    /// Ended; the next media begins another broadcast.
     over: bool,
     wishes: watch::Receiver<Wishes>,
     pausing: Pausing,
@@ -165,7 +94,8 @@ struct Live {
 
 impl Publisher {
     pub(super) fn new(shared: Shared, spec: PublishSpec, stream: StreamId, epoch: u64) -> Self {
-        let first = Wishes { on_air: !spec.preview, ..Wishes::default() };
+        let name = spec.name.to_string();
+        let first = Wishes { name, on_air: !spec.preview, ..Wishes::default() };
         let wishes = shared.inner.wishes.enter(stream, first);
         let link = StreamLink { source: shared.inner.source.key(), name: spec.name.clone() };
         Self {
@@ -236,6 +166,9 @@ impl Publisher {
             self.resolution = picture_size(&tag.body).or(self.resolution);
         }
         self.follow_wishes().await?;
+        if self.over {
+            self.wake().await?;
+        }
         let Some(media) = self.normalizer.push(tag) else { return Ok(()) };
         if let Some(slot) = media.tag.header_slot() {
             // The normalizer bounds how many slots there are.
@@ -270,58 +203,6 @@ impl Publisher {
         self.reader = TagReader::new(FlvLimits::default());
         self.normalizer.restart();
         self.pausing.await_keyframe();
-    }
-
-    /// Ends the stream: the end is said in the stream and in the directory. Takes at most two
-    /// seconds where no child takes anything any more, three where one is still catching up.
-    pub async fn end(mut self) {
-        if let Err(error) = self.finish().await {
-            tracing::debug!(%error, "the stream ended without the last words");
-        }
-    }
-
-    async fn finish(&mut self) -> Result<(), PushError> {
-        self.over = true;
-        if let Stage::Measuring { bytes, .. } = self.stage {
-            // Shorter than two seconds, and still a stream.
-            self.go_live(self.spec.rate.unwrap_or_else(|| measured(bytes, MEASURE))).await?;
-        }
-        if let Stage::Live(live) = &mut self.stage {
-            live.cutter.end();
-        }
-        self.flush().await?;
-        if let Some(tee) = &mut self.tee {
-            tee.sync_all().await.map_err(PushError::Tee)?;
-        }
-        self.wait_for_children().await?;
-        self.shared.command(NodeCommand::PublishOver { stream: self.stream }).await?;
-        Ok(())
-    }
-
-    /// Until every child has all, takes nothing more, or [`LAST_WORDS_MAX`] is over.
-    async fn wait_for_children(&self) -> Result<(), NodeGone> {
-        let begun = Instant::now();
-        let (mut moved_at, mut acked) = (begun, 0);
-        while moved_at.elapsed() < LAST_WORDS && begun.elapsed() < LAST_WORDS_MAX {
-            sleep(LAST_WORDS_STEP).await;
-            let (reply, report) = oneshot::channel();
-            self.shared.media(MediaCommand::Report { reply }).await?;
-            let report = report.await.map_err(|_| NodeGone)?;
-            let ours = report.relay.streams.iter().find(|ours| ours.stream == self.stream);
-            let Some(ours) = ours else { break };
-            let all_taken = ours
-                .children
-                .iter()
-                .all(|child| child.acked_bytes >= child.sent_bytes && child.wanted == 0);
-            if all_taken {
-                break;
-            }
-            let now_acked = ours.children.iter().map(|child| child.acked_bytes).sum();
-            if now_acked > acked {
-                (moved_at, acked) = (Instant::now(), now_acked);
-            }
-        }
-        Ok(())
     }
 
     async fn go_live(&mut self, rate: Bitrate) -> Result<(), PushError> {

@@ -27,6 +27,8 @@ pub struct Metadata {
 /// What is wanted of one stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Wishes {
+    /// The stream's name, which nobody changes.
+    pub(super) name: String,
     pub(super) paused: bool,
     /// Announced, as soon as there is media; false = a preview that this node alone sees.
     pub(super) on_air: bool,
@@ -78,8 +80,10 @@ impl WishTable {
 }
 
 /// How a stream published here is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublishState {
+    /// Its name.
+    pub name: String,
     /// Paused by its user.
     pub paused: bool,
     /// Not announced yet: [`Handle::go_live`](super::Handle::go_live) does.

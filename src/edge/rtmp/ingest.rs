@@ -28,7 +28,8 @@ pub const EVENTS_QUEUED_MAX: usize = 256;
 /// Media that waits there, in KiB.
 pub const QUEUED_KIB_MAX: u32 = 16 * 1024;
 
-/// An encoder that broke off may come back within this; until then viewers are told so.
+/// An encoder that broke off or stopped may come back within this; until then viewers are told so,
+/// then the broadcast ends.
 pub const RECONNECT_WINDOW: Duration = Duration::from_secs(30);
 
 /// What an encoder does with its key.
@@ -237,7 +238,9 @@ impl IngestFeed {
 
     /// Fills `ingest` from this key until it takes no more. `on_session` hears of encoders that
     /// come and leave. An encoder that breaks off is awaited as "reconnecting" for a while
-    /// ([`RECONNECT_WINDOW`]), then as one that left. Not cancel safe: a tag may be lost.
+    /// ([`RECONNECT_WINDOW`]), one that said goodbye as paused (encoders do so to change a setting);
+    /// then the broadcast ends, and the next encoder begins another. Not cancel safe: a tag may be
+    /// lost.
     ///
     /// # Errors
     /// [`IngestError`] of the stream.
@@ -253,7 +256,7 @@ impl IngestFeed {
                 event = self.next() => event,
                 () = until(given_up_at) => {
                     given_up_at = None;
-                    ingest.idle(true).await?;
+                    ingest.rest().await?;
                     continue;
                 }
             };
@@ -271,6 +274,7 @@ impl IngestFeed {
                 }
                 RtmpEvent::Tag(tag) => ingest.push(tag).await?,
                 RtmpEvent::Finished { cause: FinishCause::Unpublished } => {
+                    given_up_at = Some(Instant::now() + self.window);
                     ingest.idle(true).await?;
                 }
                 RtmpEvent::Finished {
@@ -346,13 +350,17 @@ mod tests {
             self.note(if idle { "idle" } else { "back" })
         }
 
+        fn rest<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
+            self.note("rest")
+        }
+
         fn reconnecting<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
             self.note("reconnecting")
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_encoder_that_breaks_off_is_awaited_for_a_while_and_one_that_leaves_is_not() {
+    async fn an_encoder_that_breaks_off_or_stops_is_awaited_for_a_while_and_then_it_is_over() {
         let keys = IngestKeys::default();
         let mut feed = keys.open().unwrap();
         let claim = keys.claim(feed.key()).ok().unwrap();
@@ -373,13 +381,15 @@ mod tests {
             say(RtmpEvent::Finished { cause: FinishCause::Malformed }).await;
             next("reconnecting").await;
             let broken_at = Instant::now();
-            next("idle").await;
+            next("rest").await;
             assert_eq!(broken_at.elapsed().as_secs(), RECONNECT_WINDOW.as_secs());
             say(RtmpEvent::Started { encoder: None }).await;
             next("restart").await;
             next("back").await;
             say(RtmpEvent::Finished { cause: FinishCause::Unpublished }).await;
             next("idle").await;
+            // One that stopped may have done so to change a setting; then it is over.
+            next("rest").await;
         };
         tokio::select! {
             ended = filling => panic!("{ended:?}"),

@@ -2,7 +2,7 @@
 //!
 //! Owns when media is let through, and what viewers are told of it. Does not own cutting.
 
-use std::{io::SeekFrom, sync::PoisonError};
+use std::io::SeekFrom;
 
 use astral_core::media::{
     flv::{Tag, TagKind},
@@ -11,11 +11,7 @@ use astral_core::media::{
 use tokio::io::AsyncSeekExt;
 
 use super::{Live, Publisher, Stage};
-use crate::node::{
-    error::{NodeGone, PushError},
-    media::MediaCommand,
-    wishes::Wishes,
-};
+use crate::node::{error::PushError, media::MediaCommand, wishes::Wishes};
 
 /// Whether the encoder is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -44,6 +40,12 @@ pub(super) struct Pausing {
 
 impl Pausing {
     pub(super) const fn await_keyframe(&mut self) {
+        self.awaits_keyframe = true;
+    }
+
+    /// Nobody was told anything of the broadcast that begins.
+    pub(super) const fn begin_anew(&mut self) {
+        self.told = None;
         self.awaits_keyframe = true;
     }
 
@@ -164,17 +166,7 @@ impl Publisher {
         let Stage::Live(live) = &self.stage else { return Ok(()) };
         let Live { rate, k, .. } = **live;
         (self.spec.rate, self.spec.k) = (Some(rate), Some(k));
-        let inner = &self.shared.inner;
-        let epoch = {
-            let mut data = inner.data.lock().unwrap_or_else(PoisonError::into_inner);
-            data.epochs.next(self.stream, inner.clock.unix())
-        };
-        self.epoch = epoch.map_err(|error| {
-            tracing::error!(%error, "the stream's epoch can't be stored");
-            PushError::Gone(NodeGone)
-        })?;
-        let held = self.headers.values().cloned().collect();
-        self.stage = Stage::Measuring { held, bytes: 0, first_ms: None };
+        self.begin_epoch()?;
         self.pausing.await_keyframe();
         if let Some(tee) = &mut self.tee {
             // What is sent begins here.

@@ -16,7 +16,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{
     local::{Local, LocalConfig, LocalError},
-    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published, Texts},
+    port::{
+        Flow, Limits, NodePort, NodeState, OwnFlow, PortError, PublishRequest, Published, Texts,
+    },
 };
 use crate::{
     edge::{ports::IngestError, rtmp::KeyError},
@@ -38,13 +40,14 @@ impl Local {
     }
 
     /// Opens a stream key for `publisher` and fills it from the encoder that comes with the key;
-    /// the URL for that encoder, key included.
+    /// the URL for that encoder, key included. A broadcast ends when no encoder has been there for
+    /// `window`.
     ///
     /// # Errors
     /// [`KeyError`] when too many keys are open; the stream is ended then.
-    pub fn ingest(&self, publisher: Publisher) -> Result<String, KeyError> {
+    pub fn ingest(&self, publisher: Publisher, window: Duration) -> Result<String, KeyError> {
         let name = publisher.link().name.to_string();
-        self.ingest_into(&name, Box::new(publisher))
+        self.ingest_into(&name, Box::new(publisher), window)
     }
 }
 
@@ -92,6 +95,7 @@ impl From<NodeSnapshot> for NodeState {
                 chunks: status.stats.received_chunks,
                 idle: status.stats.idle_ms.map(Duration::from_millis),
                 paused: status.stats.paused,
+                own: None,
                 join: status.stats.join_ms.map(Duration::from_millis),
                 first_frame: status.stats.first_frame_ms.map(Duration::from_millis),
                 delay: status.stats.delay_ms.map(Duration::from_millis),
@@ -173,6 +177,7 @@ impl NodePort for Handle {
                 // For an own stream the wish is known before the relay hears of it.
                 if let Some(own) = self.publish_state(*id) {
                     flow.paused = own.paused;
+                    flow.own = Some(OwnFlow { name: own.name, preview: own.preview });
                 }
             }
             Ok(state)
@@ -183,8 +188,9 @@ impl NodePort for Handle {
         &self,
         request: PublishRequest,
     ) -> BoxFuture<'_, Result<Box<dyn Published>, PortError>> {
-        let PublishRequest { name, title, description, tags, stripes } = request;
-        let spec = PublishSpec { title, description, tags, k: stripes, ..PublishSpec::named(name) };
+        let PublishRequest { name, title, description, tags, stripes, preview } = request;
+        let named = PublishSpec::named(name);
+        let spec = PublishSpec { title, description, tags, k: stripes, preview, ..named };
         Box::pin(async move {
             let publisher = Self::publish(self, spec).await?;
             Ok(Box::new(publisher) as Box<dyn Published>)
@@ -201,6 +207,10 @@ impl NodePort for Handle {
 
     fn pause(&self, id: StreamId, paused: bool) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move { Ok(Self::pause(self, id, paused).await?) })
+    }
+
+    fn go_live(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(Self::go_live(self, id)?) })
     }
 
     fn edit(&self, id: StreamId, texts: Texts) -> BoxFuture<'_, Result<(), PortError>> {

@@ -63,6 +63,8 @@ pub struct Flow {
     pub idle: Option<Duration>,
     /// The source paused.
     pub paused: bool,
+    /// It is published by this node.
+    pub own: Option<OwnFlow>,
     /// From joining to the first verified chunk.
     pub join: Option<Duration>,
     /// From joining to the first bytes for a reader here.
@@ -71,6 +73,15 @@ pub struct Flow {
     pub delay: Option<Duration>,
     /// Which stripes go to which child.
     pub children: BTreeMap<NodeId, StripeSet>,
+}
+
+/// What only the publishing node knows of a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnFlow {
+    /// Its name.
+    pub name: String,
+    /// Not announced yet: this machine alone sees it.
+    pub preview: bool,
 }
 
 /// What is changed while the node runs.
@@ -97,6 +108,8 @@ pub struct PublishRequest {
     pub tags: Vec<String>,
     /// Number of stripes; `None` is chosen by rate.
     pub stripes: Option<u8>,
+    /// Not announced before [`NodePort::go_live`].
+    pub preview: bool,
 }
 
 /// What lists show of a stream.
@@ -168,6 +181,12 @@ pub trait NodePort: Send + Sync + 'static {
     /// # Errors
     /// [`PortError::Unknown`] when it is not published here.
     fn pause(&self, id: StreamId, paused: bool) -> BoxFuture<'_, Result<(), PortError>>;
+
+    /// Announces a stream that was published as a preview. Harmless for others.
+    ///
+    /// # Errors
+    /// [`PortError::Unknown`] when it is not published here.
+    fn go_live(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>>;
 
     /// Says something else about a stream published here.
     ///

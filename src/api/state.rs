@@ -160,6 +160,15 @@ impl Api {
                 stream.title = own.name;
             }
         }
+        let own = state.flows.iter().filter_map(|(id, flow)| Some((*id, flow.own.as_ref()?)));
+        for (id, own) in own {
+            let stream = streams.entry(id).or_insert_with(|| {
+                StreamDto::unannounced(id, StreamRole::Publishing, self.play(id))
+            });
+            stream.role = StreamRole::Publishing;
+            stream.preview = own.preview;
+            stream.name.get_or_insert_with(|| own.name.clone());
+        }
         for (id, stream) in &mut streams {
             stream.own |= stream.role == StreamRole::Publishing;
             stream.paused = state.flows.get(id).is_some_and(|flow| flow.paused);

@@ -32,7 +32,7 @@ fn answer(stream: StreamDto) -> Response {
     ([(header::ETAG, stream.etag())], Json(stream)).into_response()
 }
 
-/// Changes what lists show of an own stream, pauses it or lets it go on.
+/// Changes what lists show of an own stream, pauses it or lets it go on, ends its preview.
 ///
 /// With `If-Match`, only if nobody else changed it meanwhile. The answer shows the wish; the
 /// directory follows with the stream's next media.
@@ -69,6 +69,16 @@ pub(super) async fn change(
         stream.title = texts.title;
         stream.description = texts.description;
         stream.tags = texts.tags;
+    }
+    match patch.preview {
+        Some(true) if !stream.preview => {
+            return Err(Problem::invalid("a stream that is live can't be a preview again"));
+        }
+        Some(false) => {
+            api.node.go_live(id).await?;
+            stream.preview = false;
+        }
+        Some(true) | None => {}
     }
     if let Some(paused) = patch.paused {
         api.node.pause(id, paused).await?;

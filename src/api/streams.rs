@@ -16,6 +16,7 @@ use super::{
     publishing::{FROM_ENCODER, FROM_PAGE, OWN_MAX, Outside, Wanted},
     state::Api,
 };
+use crate::edge::rtmp::RECONNECT_WINDOW;
 
 /// Streams of the directory, and those of this node.
 #[utoipa::path(get, path = "/streams", tag = "streams", params(Page), responses(
@@ -73,6 +74,7 @@ pub(super) async fn create(
         description: new.description,
         tags: new.tags,
         stripes: new.stripes,
+        preview: new.preview,
     };
     let stream = api.node.publish(request).await?;
     let id = stream.id();
@@ -81,7 +83,7 @@ pub(super) async fn create(
         None => {
             let page = new.source == FROM_PAGE;
             let outside = if page { Outside::Page } else { Outside::Encoder };
-            api.publishing.take_encoder(name.as_str(), stream, outside)?;
+            api.publishing.take_encoder(name.as_str(), stream, outside, RECONNECT_WINDOW)?;
         }
     }
     let location = [(header::LOCATION, format!("/api/v1/streams/{id}"))];

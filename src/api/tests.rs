@@ -67,6 +67,10 @@ struct FakePublished {
 }
 
 impl Ingest for FakePublished {
+    fn rest<'a>(&'a mut self) -> BoxFuture<'a, Result<(), IngestError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn push<'a>(&'a mut self, tag: Tag) -> BoxFuture<'a, Result<(), IngestError>> {
         self.done.lock().unwrap().push(format!("tag at {}", tag.timestamp_ms));
         Box::pin(async { Ok(()) })
@@ -214,6 +218,11 @@ impl NodePort for FakeNode {
 
     fn pause(&self, id: StreamId, paused: bool) -> BoxFuture<'_, Result<(), PortError>> {
         self.note(format!("pause {} {paused}", id.short()));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn go_live(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
+        self.note(format!("live {}", id.short()));
         Box::pin(async { Ok(()) })
     }
 

@@ -146,6 +146,14 @@ enum StreamVerb {
         /// Number of stripes: 1, 2, 4, 8 or 16
         #[arg(long)]
         stripes: Option<u8>,
+        /// Show it on this machine alone until `stream live`
+        #[arg(long)]
+        preview: bool,
+    },
+    /// Announce an own stream that was a preview: others see it from its next keyframe on
+    Live {
+        /// Which stream
+        stream: String,
     },
     /// Change what lists show of an own stream
     Edit {
@@ -293,8 +301,9 @@ impl Ctl {
                 shown["stats"] = self.client.get(&format!("/streams/{id}/stats"))?;
                 self.print(&shown, show::stream)
             }
-            StreamVerb::Create { name, source, words, stripes } => {
+            StreamVerb::Create { name, source, words, stripes, preview } => {
                 let mut new = words.fields();
+                new.insert("preview".into(), preview.into());
                 new.insert("name".into(), name.into());
                 new.insert("source".into(), source.into());
                 if let Some(stripes) = stripes {
@@ -311,6 +320,7 @@ impl Ctl {
                 }
                 patch(&stream, change.into())
             }
+            StreamVerb::Live { stream } => patch(&stream, json!({"preview": false})),
             StreamVerb::Pause { stream } => patch(&stream, json!({"paused": true})),
             StreamVerb::Resume { stream } => patch(&stream, json!({"paused": false})),
             StreamVerb::Stop { stream } => {

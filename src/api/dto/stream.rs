@@ -75,6 +75,8 @@ pub struct StreamDto {
     pub own: bool,
     /// Its source pauses, as far as this node knows.
     pub paused: bool,
+    /// Published by this node and not announced yet: this machine alone sees it.
+    pub preview: bool,
     /// Where a player on this machine opens it.
     pub http_flv: String,
     /// The same as HLS.
@@ -122,6 +124,9 @@ pub struct NewStream {
     /// 1, 2, 4, 8 or 16; chosen by rate when absent.
     #[serde(default)]
     pub stripes: Option<u8>,
+    /// Shown on this machine alone until `PATCH` says `"preview": false`.
+    #[serde(default)]
+    pub preview: bool,
     /// Where its media comes from: one of the `sources` that `GET /node` lists, such as `rtmp`.
     pub source: String,
     /// The camera, for `"source": "camera"`; the first one when absent.
@@ -160,6 +165,8 @@ pub struct StreamPatch {
     pub tags: Option<Vec<String>>,
     /// Pauses the stream for everybody, or lets it go on.
     pub paused: Option<bool>,
+    /// `false` ends the preview: the stream goes live with its next keyframe. There is no way back.
+    pub preview: Option<bool>,
 }
 
 impl StreamPatch {
@@ -220,6 +227,7 @@ impl StreamDto {
             announced: true,
             own: view.mine,
             paused: false,
+            preview: false,
             http_flv: play.http_flv,
             hls: play.hls,
         }
@@ -249,6 +257,7 @@ impl StreamDto {
             announced: false,
             own: false,
             paused: false,
+            preview: false,
             http_flv: play.http_flv,
             hls: play.hls,
         }

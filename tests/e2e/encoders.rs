@@ -86,12 +86,43 @@ fn a_played_stream_really_decodes() {
     viewer.wait("status", SOON, |s| s["player"]["frames"].as_u64() > Some(30));
 }
 
+#[test]
+fn clocks_that_begin_late_or_cross_24_bits_and_gstreamers_sink_make_one_clock_without_a_jump() {
+    let scratch = Scratch::new("clocks");
+    let tee = scratch.file("cut.flv");
+    let network = Network::found();
+    let source = rtmp_source(&network, "clocks", &tee);
+    let url = source.ready("publish_url");
+    let each = 45;
+    let mut all = 0;
+    // Twenty thousand seconds; 0xFFFFFF ms after 1.2 s; and what GStreamer makes of it.
+    for offset in [Some("20000"), Some("16776"), None] {
+        let mut encoder = match offset {
+            Some(offset) => push_with(&url, each, &["-output_ts_offset", offset]),
+            None => gstreamer_push(&url, each),
+        };
+        assert!(encoder.wait().unwrap().success(), "{offset:?}");
+        all += each;
+        wait_until("all frames cut", SOON, || picture_times(&tee).len() == all as usize);
+    }
+    let times = picture_times(&tee);
+    assert!(times[0] < 100 && times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    // Within an encoder's turn nothing jumps; between two, a pause is as long as it was at most.
+    let jumps = times.windows(2).filter(|pair| pair[1] - pair[0] > 200).count();
+    assert!(jumps <= 2, "{times:?}");
+}
+
 fn rtmp_source(network: &Network, name: &str, tee: &Path) -> Node {
     network.member(name, &["publish", name, "--rtmp-in", "--tee", tee.to_str().unwrap()])
 }
 
 /// ffmpeg pushing its test picture and a tone in real time.
 pub fn push(url: &str, frames: u32) -> Child {
+    push_with(url, frames, &[])
+}
+
+/// As [`push`], with more arguments for the output.
+fn push_with(url: &str, frames: u32, more: &[&str]) -> Child {
     let seconds = format!("{}", f64::from(frames) / 15.0);
     Command::new("ffmpeg")
         .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=15"])
@@ -106,11 +137,47 @@ pub fn push(url: &str, frames: u32) -> Child {
             "-g",
             &GOP.to_string(),
         ])
-        .args(["-b:v", "300k", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv", url])
+        .args(["-b:v", "300k", "-pix_fmt", "yuv420p", "-c:a", "aac"])
+        .args(more)
+        .args(["-f", "flv", url])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("ffmpeg is installed by the test command")
+}
+
+/// GStreamer pushing its test picture and a tone in real time.
+fn gstreamer_push(url: &str, frames: u32) -> Child {
+    let pipeline = format!(
+        "videotestsrc is-live=true num-buffers={frames} ! video/x-raw,width=320,height=180,\
+         framerate=15/1 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={GOP} \
+         ! h264parse ! queue ! mux. audiotestsrc is-live=true num-buffers={} \
+         samplesperbuffer=1024 ! audio/x-raw,rate=48000 ! voaacenc ! aacparse ! queue ! mux. \
+         flvmux name=mux streamable=true latency=40000000 ! rtmp2sink location={url}",
+        frames * 48_000 / 15 / 1_024
+    );
+    Command::new("gst-launch-1.0")
+        .args(["-q"])
+        .args(pipeline.split(' ').filter(|word| !word.is_empty()))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("gst-launch is installed by the test command")
+}
+
+/// Times of an FLV file's pictures, in milliseconds.
+fn picture_times(flv: &Path) -> Vec<u32> {
+    let bytes = std::fs::read(flv).unwrap();
+    let (mut at, mut times) = (13, Vec::new());
+    while let Some([kind, a, b, c, t2, t1, t0, t3, _, _, _, _, packet]) =
+        bytes.get(at..at + 13).and_then(|head| <[u8; 13]>::try_from(head).ok())
+    {
+        if kind == 9 && packet == 1 {
+            times.push(u32::from_be_bytes([t3, t2, t1, t0]));
+        }
+        at += 11 + u32::from_be_bytes([0, a, b, c]) as usize + 4;
+    }
+    times
 }
 
 /// How many video frames of an FLV file decode.

@@ -2,11 +2,15 @@
 //! with what its absence leaves untested.
 
 use std::{
+    fs,
+    os::unix::process::CommandExt,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
-use crate::harness::{Network, SOON, Scratch, Source};
+use serde_json::json;
+
+use crate::harness::{Network, SOON, Scratch, Source, wait_until};
 
 /// Seconds that each player plays.
 const SECONDS: &str = "10";
@@ -52,6 +56,82 @@ fn mpv_ffplay_and_vlc_play_flv_rtmp_and_hls_with_frames_advancing_and_no_error()
     }
 }
 
+/// Settings of OBS for one custom service, without its first-run questions.
+fn obs_settings(home: &Path, server: &str, key: &str) {
+    let root = home.join(".config/obs-studio");
+    let write = |path: &str, text: String| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let global = "[General]\nFirstRun=true\nLastVersion=486539266\nEnableAutoUpdates=false\n\
+        [Basic]\nProfile=Untitled\nProfileDir=Untitled\nSceneCollection=Untitled\n\
+        SceneCollectionFile=Untitled\n";
+    write("global.ini", global.into());
+    let profile = "[General]\nName=Untitled\n[Video]\nBaseCX=640\nBaseCY=360\nOutputCX=640\n\
+        OutputCY=360\nFPSCommon=30\n[Output]\nMode=Simple\n[SimpleOutput]\nVBitrate=800\n\
+        StreamEncoder=x264\n";
+    write("basic/profiles/Untitled/basic.ini", profile.into());
+    let service = json!({
+        "type": "rtmp_custom",
+        "settings": {"server": server, "key": key, "use_auth": false},
+    });
+    write("basic/profiles/Untitled/service.json", service.to_string());
+    let scenes = json!({
+        "name": "Untitled",
+        "current_scene": "Scene",
+        "current_program_scene": "Scene",
+        "scene_order": [{"name": "Scene"}],
+        "sources": [
+            {"id": "color_source_v3", "name": "Colour",
+             "settings": {"color": 4_286_611_584_u32, "width": 640, "height": 360}},
+            {"id": "scene", "name": "Scene",
+             "settings": {"id_counter": 1, "items": [{"id": 1, "name": "Colour", "visible": true}]}},
+        ],
+    });
+    write("basic/scenes/Untitled.json", scenes.to_string());
+}
+
+#[test]
+#[ignore = "half a minute of OBS: make test-long"]
+fn obs_publishes_and_its_pictures_reach_another_node() {
+    let scratch = Scratch::new("obs");
+    let network = Network::found();
+    let source = network.member("source", &["publish", "obs", "--rtmp-in"]);
+    let url = source.ready("publish_url");
+    let (server, key) = url.rsplit_once('/').unwrap();
+    let home = scratch.file("home");
+    obs_settings(&home, server, key);
+    // It looks up the host of its updates, which it may not find.
+    let obs = Command::new("xvfb-run")
+        .args(["-a", "-s", "-screen 0 1280x800x24", "obs", "--startstreaming", "--multi"])
+        .args(["--minimize-to-tray"])
+        .env("HOME", &home)
+        .env("LIBGL_ALWAYS_SOFTWARE", "1")
+        .env("XDG_RUNTIME_DIR", &home)
+        .env_remove("XDG_CONFIG_HOME")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let has_obs = Command::new("obs").arg("--version").output().is_ok();
+    let mut obs = match obs {
+        Ok(obs) if has_obs => obs,
+        _ => return eprintln!("NOT TESTED with OBS: xvfb-run or obs is not there"),
+    };
+    let file = scratch.file("played.flv");
+    let viewer = network.play("viewer", &source.ready("stream"), &file, &[]);
+    viewer.wait("playing", 4 * SOON, |_| true);
+    // Ten seconds of 30 pictures each; a machine without a graphics card makes fewer.
+    wait_until("OBS was played", 4 * SOON, || crate::encoders::frames(&file) >= 150);
+    // The whole group: xvfb-run has the display and OBS below it.
+    let group = format!("-{}", obs.id());
+    Command::new("kill").args(["-TERM", "--", &group]).status().unwrap();
+    obs.wait().unwrap();
+    viewer.wait("paused", SOON, |_| true);
+}
+
 fn mpv(url: &str) {
     let length = format!("--length={SECONDS}");
     let args = ["--no-config", "--vo=null", "--ao=null", "--msg-level=all=error", &length, url];
@@ -73,10 +153,10 @@ fn ffplay(url: &str) {
 /// VLC refuses to run as root, and writes what it demultiplexed, whose frames are counted.
 fn vlc(url: &str, to: &Path) {
     let file = to.display().to_string();
-    let _ = std::fs::remove_file(to);
+    let _ = fs::remove_file(to);
     let folder = to.parent().unwrap();
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(folder, all).unwrap();
+    fs::set_permissions(folder, all).unwrap();
     let sout = format!("#std{{access=file,mux=ts,dst={file}}}");
     let run_time = format!("--run-time={SECONDS}");
     let home = format!("HOME={}", folder.display());

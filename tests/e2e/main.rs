@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test panics")]
 
+mod broadcast;
 mod chain;
 mod ctl;
 mod directory;

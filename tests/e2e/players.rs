@@ -77,7 +77,7 @@ fn an_encoder_that_breaks_off_comes_back_to_the_same_players_and_the_same_record
     assert!(frames(&recording.path()) >= frames(&file), "one file with all of it");
 }
 
-fn ffmpeg_decodes(url: &str) {
+pub fn ffmpeg_decodes(url: &str) {
     let decoded = Command::new("ffmpeg")
         .args(["-v", "error", "-xerror", "-i", url, "-t", "4", "-f", "null", "-"])
         .output()

@@ -86,6 +86,7 @@ mutants: ## break one rule after the other: a test and a scenario must notice ea
 test-long: test-packages $(WEB) ## what takes long: every player and OBS, with a reason for each that is not there
 	@$(TOOLS) tests/debian-long.txt || echo "astral: some players can't be installed; their tests say so"
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --test-threads 1
+	cd web && node --test ../tests/web/hls.test.mjs
 
 nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor in each, dead links (root)
 	$(CARGO) test --locked --test e2e homes -- --ignored --nocapture --test-threads 1

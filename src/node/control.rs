@@ -19,7 +19,10 @@ impl Handle {
     /// [`ControlError`].
     pub async fn pause(&self, stream: StreamId, paused: bool) -> Result<(), ControlError> {
         let inner = &self.shared.inner;
-        inner.wishes.change(stream, |wishes| wishes.paused = paused)?;
+        inner.wishes.change(stream, |wishes| {
+            wishes.paused = paused;
+            wishes.pauses = wishes.pauses.wrapping_add(u32::from(paused));
+        })?;
         if paused {
             // Said here as well: the encoder may be silent, and its next media far away.
             let input = RelayInput::Paused { stream, paused };

@@ -30,6 +30,8 @@ pub(super) struct Wishes {
     /// The stream's name, which nobody changes.
     pub(super) name: String,
     pub(super) paused: bool,
+    /// How often a pause was wished for: one may begin and end between two pieces of media.
+    pub(super) pauses: u32,
     /// Announced, as soon as there is media; false = a preview that this node alone sees.
     pub(super) on_air: bool,
     pub(super) over: bool,

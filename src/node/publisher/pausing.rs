@@ -123,8 +123,13 @@ impl Publisher {
             return Err(PushError::Ended);
         }
         let before = std::mem::replace(&mut self.pausing.wished, wishes.clone());
-        if before.paused != wishes.paused {
+        let paused_meanwhile = before.pauses != wishes.pauses;
+        if before.paused != wishes.paused || paused_meanwhile {
             self.pausing.await_keyframe();
+            if paused_meanwhile && !wishes.paused {
+                // It was over before the next media; viewers were told by the relay all the same.
+                self.pausing.told = Some(Encoder::Gone);
+            }
             self.tell_pause().await?;
         }
         if wishes.on_air && self.spec.preview {

@@ -84,13 +84,14 @@ impl RecordArgs {
     ) -> anyhow::Result<Running> {
         let stop = CancellationToken::new();
         let Some(spec) = self.spec() else { return Ok(Running { task: None, stop }) };
-        let mut events = handle.events();
         let watch = WatchSpec::keep_all(LAG);
         let mut source = handle.watch(&stream.into(), watch).await?;
         let (handle, stopped) = (handle.clone(), stop.clone());
         let task = tokio::spawn(async move {
             loop {
                 one(source, stream, spec.clone(), out).await;
+                // Not before: the broadcast that is over has begun with the same event.
+                let mut events = handle.events();
                 let next = async {
                     loop {
                         match events.recv().await {

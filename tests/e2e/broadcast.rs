@@ -43,12 +43,12 @@ fn a_pause_is_seen_at_once_nobody_reconnects_and_nothing_is_lost_around_it() {
     assert!(asked.elapsed() < PAUSE_MAX);
     let held = size(&tee);
     change(&source.node, &json!({"title": "After the break"}));
-    change(&source.node, &json!({"paused": false}));
-    viewer.wait_from(after, "resumed", SOON, |_| true);
     let id = source.node.ready("stream_id");
     wait_until("the new title", SOON, || {
         listed(&network.supernode, &id)["title"] == "After the break"
     });
+    change(&source.node, &json!({"paused": false}));
+    viewer.wait_from(after, "resumed", SOON, |_| true);
     wait_until("more was played", SOON, || size(&file) > held + 50_000);
     assert_eq!(viewer.all("parent_changed").len(), parents, "nobody reconnects");
     assert!(viewer.all("skipped").is_empty());

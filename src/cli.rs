@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let cli = Cli::parse();
-    output::log_to_stderr(cli.command.log_format());
+    output::start_log(cli.command.log_format());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

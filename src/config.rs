@@ -127,6 +127,10 @@ pub struct NodeArgs {
     /// times
     #[arg(long, env = "ASTRAL_API_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub api_origin: Vec<String>,
+    /// Where recordings go that the page or `astral ctl` starts [default: recordings in the data
+    /// directory; none with --ephemeral]
+    #[arg(long, env = "ASTRAL_RECORDINGS", value_name = "DIR")]
+    pub recordings: Option<PathBuf>,
     /// Local RTMP address for encoders; port 0 takes any free port [default: 127.0.0.1:1935]
     #[arg(long, env = "ASTRAL_RTMP", value_name = "ADDR")]
     pub rtmp: Option<SocketAddr>,
@@ -201,6 +205,7 @@ struct FileSettings {
     api_remote: Option<bool>,
     api_host: Vec<String>,
     api_origin: Vec<String>,
+    recordings: Option<PathBuf>,
     rtmp: Option<SocketAddr>,
     role: Option<Role>,
     members_max: Option<u32>,
@@ -253,6 +258,8 @@ pub struct Settings {
     pub api_host: Vec<String>,
     /// Web sites whose pages may use the API.
     pub api_origin: Vec<String>,
+    /// Where recordings go; `None` for the data directory.
+    pub recordings: Option<PathBuf>,
     /// Where RTMP encoders connect.
     pub rtmp: LocalAddr,
     /// Part in the network.
@@ -316,6 +323,7 @@ impl NodeArgs {
             api_remote: self.api_remote.or(file.api_remote).unwrap_or(false),
             api_host: list(self.api_host, file.api_host),
             api_origin: list(self.api_origin, file.api_origin),
+            recordings: self.recordings.or(file.recordings),
             rtmp: local(self.rtmp.or(file.rtmp), DEFAULT_RTMP),
             role: self.role.or(file.role).unwrap_or_default(),
             members_max: self.members_max.or(file.members_max).unwrap_or(100),

@@ -3,7 +3,7 @@
 //! Owns reading a request's body, query and `If-Match` into typed values. Does not own the types.
 
 use axum::{
-    body::to_bytes,
+    body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
@@ -43,21 +43,48 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-        // A form or plain text is what a page can send without asking; neither is taken.
-        if !kind.eq_ignore_ascii_case("application/json") {
-            let detail = "send the body as application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
-        }
-        let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await;
-        let bytes = bytes.map_err(|_| Problem::too_large())?;
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Self(value)),
-            Err(error) if error.is_data() => Err(Problem::invalid(error.to_string())),
-            Err(error) => {
-                Err(Problem::new(StatusCode::BAD_REQUEST, "malformed", error.to_string()))
-            }
-        }
+        let bytes = read(request).await?;
+        parse(&bytes).map(Self)
     }
+}
+
+/// A JSON request body that may be absent, which is the default.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        if !request.headers().contains_key(header::CONTENT_TYPE) {
+            return Ok(Self(T::default()));
+        }
+        let bytes = read(request).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
+    }
+}
+
+async fn read(request: Request) -> Result<Bytes, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    // A form or plain text is what a page can send without asking; neither is taken.
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let detail = "send the body as application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
+    }
+    to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| Problem::too_large())
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take a list for an object, field by field.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::invalid("the body is an object, not a list"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_data() {
+            Problem::invalid(error.to_string())
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "malformed", error.to_string())
+        }
+    })
 }

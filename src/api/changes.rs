@@ -211,6 +211,11 @@ impl Changes {
             state.withheld += 1;
         }
         drop(state);
+        self.nudge();
+    }
+
+    /// Says that the objects may have changed.
+    pub fn nudge(&self) {
         if self.followers() > 0 {
             self.nudge.notify_one();
         }

@@ -4,15 +4,18 @@
 //! Durations end in `_ms` or `_s`, rates in `_bps`, sizes in `_bytes`. Does not own what the values
 //! mean inside the node.
 
+mod doctor;
 mod graph;
 mod node;
 mod page;
 mod problem;
+mod record;
 mod settings;
 mod stats;
 mod stream;
 mod ticket;
 
+pub use doctor::{Check, DoctorDto, LogsDto, LogsQuery, Verdict};
 pub use graph::{EdgeDto, EdgeKind, GraphDto, GraphNodeDto, GraphNodeKind, GraphStreamDto};
 pub use node::{
     CountersDto, DeviceDto, DevicesDto, LinkDto, NodeDto, PeerDto, PeersDto, ReachDto,
@@ -20,6 +23,7 @@ pub use node::{
 };
 pub use page::{LIMIT_MAX, Page, paginate};
 pub use problem::ProblemDto;
+pub use record::{NewRecording, RecordFormatDto, RecordedDto, RecordingDto, StartedDto};
 pub use settings::{SettingsDto, SettingsPatch};
 pub use stats::{
     AudienceDto, AudienceScope, ChildDto, FailoverDto, ParentDto, StandbyDto, StatsDto,

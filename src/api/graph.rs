@@ -21,6 +21,7 @@ pub(super) struct Only {
 /// Nodes, streams and edges that this node knows of.
 #[utoipa::path(get, path = "/graph", tag = "network", params(Only), responses(
     (status = 200, description = "The graph; partial, since every node knows its neighbours only", body = GraphDto),
+    (status = 404, description = "The stream's id is none"),
 ))]
 pub(super) async fn show(
     State(api): State<Api>,

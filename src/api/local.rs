@@ -10,14 +10,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     devices::LookForDevices,
+    doctor::Examine,
     listener::BoundedListener,
+    logs::LogTail,
     observer,
     port::{NodePort, Published},
     publishing::{Outside, Publishing, Source},
+    recordings::Recordings,
     router,
     session::NoRandomness,
     state::{Api, Parts},
     token::{self, TokenError},
+    url_file::UrlFile,
 };
 use crate::{
     edge::{
@@ -60,6 +64,8 @@ pub struct LocalConfig {
     pub token_file: PathBuf,
     /// Who besides this machine may use the API.
     pub access: Access,
+    /// What `GET /logs` tells.
+    pub log: LogTail,
 }
 
 /// Why the local servers did not start, or ended by themselves.
@@ -95,7 +101,7 @@ pub struct Local {
     tasks: Tasks,
     panic_point: PanicPoint,
     rtmp_counters: Arc<RtmpCounters>,
-    url_file: PathBuf,
+    url_file: UrlFile,
 }
 
 impl std::fmt::Debug for Local {
@@ -133,8 +139,7 @@ impl Local {
         let api_url = format!("http://{}", reachable(api_addr));
         let server = RtmpServer::new(rtmp, keys, RtmpLimits::default()).playing(interests.clone());
         let stopping = tasks.child_token();
-        let url_file = config.token_file.with_extension("url");
-        std::fs::write(&url_file, format!("{api_url}\n"))?;
+        let url_file = UrlFile::create(&config.token_file, &api_url)?;
         let parts = Parts {
             node,
             interests: interests.clone(),
@@ -142,6 +147,8 @@ impl Local {
             publishing,
             api_url,
             token,
+            recordings: Recordings::new(tasks.clone()),
+            log: config.log,
             instance: instance()?,
             stopping,
         };
@@ -201,6 +208,16 @@ impl Local {
     /// Lets `GET /devices` look for devices with `look`.
     pub fn offer_devices(&self, look: LookForDevices) {
         self.api.devices.offer(look);
+    }
+
+    /// Lets `GET /doctor` examine the node with `examine`.
+    pub fn offer_doctor(&self, examine: Examine) {
+        self.api.doctor.offer(examine);
+    }
+
+    /// Lets `POST /streams/{id}/record` record into `folder`, which is made with the first one.
+    pub fn allow_recording(&self, folder: PathBuf) {
+        self.api.recordings.allow(folder);
     }
 
     /// Where encoders connect, without a key, such as `rtmp://127.0.0.1:1935/astral`.
@@ -285,8 +302,7 @@ impl Local {
         if tokio::time::timeout(STOP_MAX, self.tasks.wait()).await.is_err() {
             tracing::warn!("some local connections did not end within {STOP_MAX:?}");
         }
-        // A leftover points to a port where nobody listens, which is noticed there.
-        let _ = std::fs::remove_file(&self.url_file);
+        self.url_file.remove();
     }
 
     /// A token that ends with the servers.

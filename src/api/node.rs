@@ -54,5 +54,6 @@ pub(super) fn of(api: &Api, state: &NodeState) -> NodeDto {
         seeding: watches(Interest::Seed),
         publishing: overlay.publishing.clone(),
         sources: api.publishing.offered(),
+        records: api.recordings.folder().is_some(),
     }
 }

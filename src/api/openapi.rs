@@ -5,12 +5,16 @@
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        path::{Operation, Parameter, ParameterIn},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
 use super::{
-    devices, dto, events, graph, healthz, metrics, node, peers, seed, session, settings, shutdown,
-    stats, stream, streams, tickets, url, watch,
+    devices, doctor, dto, events, graph, healthz, logs, metrics, node, peers, record, seed,
+    session, settings, shutdown, stats, stream, streams, tickets, url, watch,
 };
 
 /// The document.
@@ -34,12 +38,13 @@ use super::{
     paths(
         node::show, shutdown::shutdown, devices::list, settings::show, settings::change,
         healthz::show, metrics::show, streams::list, streams::create, stream::show, stream::change, stream::end,
-        watch::start, watch::stop, seed::start, seed::stop, stats::show, url::show, peers::list,
+        watch::start, watch::stop, seed::start, seed::stop, record::start, record::stop, doctor::show,
+        logs::show, stats::show, url::show, peers::list,
         peers::forget, tickets::list, tickets::revoke, graph::show, events::follow, session::open,
         session::check, session::create,
     ),
     components(schemas(dto::ProblemDto)),
-    modifiers(&Token),
+    modifiers(&Token, &Refusals),
 )]
 struct Document;
 
@@ -60,6 +65,59 @@ impl Modify for Token {
             }
         }
     }
+}
+
+/// What every handler may answer because of what stands before it: the guard, the body, the path.
+struct Refusals;
+
+impl Modify for Refusals {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        for (path, item) in &mut api.paths.paths {
+            let methods = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+            for operation in methods.into_iter().flatten() {
+                for (status, why) in refusals(path, operation) {
+                    let answers = &mut operation.responses.responses;
+                    answers.entry(status.to_owned()).or_insert_with(|| problem(why));
+                }
+            }
+        }
+    }
+}
+
+fn refusals(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
+    let mut refusals = vec![
+        ("403", "A page of somebody else asks"),
+        ("421", "The `Host` is not this server"),
+        ("429", "Too many requests: `Retry-After` says when the next may come"),
+        ("503", "The node is ending, or has no room"),
+        ("504", "The node did not answer in time"),
+    ];
+    if operation.security.is_some() {
+        refusals.push(("401", "The token is missing"));
+    }
+    if path.contains('{') {
+        refusals.push(("404", "Nothing has this name"));
+        refusals.push(("422", "The name can't be one"));
+    }
+    let is_query = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query);
+    if operation.parameters.iter().flatten().any(is_query) {
+        refusals.push(("422", "The query has a word or a value that can't be"));
+    }
+    if operation.request_body.is_some() {
+        refusals.extend([
+            ("400", "The body is no JSON"),
+            ("413", "The body is too large"),
+            ("415", "The body is not `application/json`"),
+            ("422", "The body has a field or a value that can't be"),
+        ]);
+    }
+    refusals
+}
+
+fn problem(why: &str) -> RefOr<Response> {
+    let schema = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemDto"))).build();
+    let response = ResponseBuilder::new().description(why);
+    RefOr::T(response.content("application/problem+json", schema).build())
 }
 
 /// This document.

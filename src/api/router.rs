@@ -11,11 +11,11 @@ use axum::{
 };
 
 use super::{
-    app, devices,
+    app, devices, doctor,
     error::Problem,
     events, graph,
     guard::{self, Guard},
-    healthz, metrics, node, openapi, peers, seed, session, settings, shutdown,
+    healthz, logs, metrics, node, openapi, peers, record, seed, session, settings, shutdown,
     state::Api,
     stats, stream, streams, tickets, url, watch,
 };
@@ -30,12 +30,15 @@ pub(super) fn router(api: Api) -> Router {
         .route("/links", post(session::create))
         .route("/devices", get(devices::list))
         .route("/graph", get(graph::show))
+        .route("/doctor", get(doctor::show))
+        .route("/logs", get(logs::show))
         .route("/peers", get(peers::list))
         .route("/peers/{id}", delete(peers::forget))
         .route("/streams", get(streams::list).post(streams::create))
         .route("/streams/{id}", get(stream::show).patch(stream::change).delete(stream::end))
         .route("/streams/{id}/watch", post(watch::start).delete(watch::stop))
         .route("/streams/{id}/seed", post(seed::start).delete(seed::stop))
+        .route("/streams/{id}/record", post(record::start).delete(record::stop))
         .route("/streams/{id}/stats", get(stats::show))
         .route("/streams/{id}/url", get(url::show))
         .route("/tickets", get(tickets::list))

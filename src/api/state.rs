@@ -15,14 +15,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     changes::Changes,
     devices::Devices,
+    doctor::Doctor,
     dto::{Play, StreamDto, StreamRole, UrlDto},
     error::Problem,
     events::EventCounters,
     history::History,
+    logs::LogTail,
     observer::Pulse,
     port::{NodePort, NodeState},
     publishing::{Outside, Publishing},
     rate::Rates,
+    recordings::Recordings,
     session::{Links, NoRandomness},
     token::Token,
 };
@@ -57,6 +60,9 @@ pub(super) struct Api {
     pub(super) rates: Rates,
     pub(super) history: History,
     pub(super) devices: Devices,
+    pub(super) doctor: Doctor,
+    pub(super) recordings: Recordings,
+    pub(super) log: LogTail,
     /// Counts changes of the settings; held while they are compared and changed.
     pub(super) settings_revision: Arc<tokio::sync::Mutex<u64>>,
     /// Held while a stream is compared and changed.
@@ -72,6 +78,8 @@ pub(super) struct Parts {
     pub(super) publishing: Publishing,
     pub(super) api_url: String,
     pub(super) token: Token,
+    pub(super) recordings: Recordings,
+    pub(super) log: LogTail,
     /// Tells this run of the node from others.
     pub(super) instance: String,
     pub(super) stopping: CancellationToken,
@@ -79,7 +87,18 @@ pub(super) struct Parts {
 
 impl Api {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { node, interests, gate, publishing, api_url, token, instance, stopping } = parts;
+        let Parts {
+            node,
+            interests,
+            gate,
+            publishing,
+            api_url,
+            token,
+            recordings,
+            log,
+            instance,
+            stopping,
+        } = parts;
         Self {
             node,
             interests,
@@ -97,6 +116,9 @@ impl Api {
             rates: Rates::default(),
             history: History::default(),
             devices: Devices::default(),
+            doctor: Doctor::default(),
+            recordings,
+            log,
             settings_revision: Arc::default(),
             stream_changes: Arc::default(),
             seeds: Arc::default(),
@@ -172,6 +194,7 @@ impl Api {
         for (id, stream) in &mut streams {
             stream.own |= stream.role == StreamRole::Publishing;
             stream.paused = state.flows.get(id).is_some_and(|flow| flow.paused);
+            stream.recording = self.recordings.of(*id);
         }
         streams.into_values().collect()
     }

@@ -33,6 +33,7 @@ use tokio::{
 };
 
 use super::{
+    LogTail,
     body::BODY_BYTES_MAX,
     local::{Local, LocalConfig, LocalError},
     port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published, Texts},
@@ -268,6 +269,7 @@ struct Server {
     token_file: PathBuf,
     streams: Arc<FakeStreams>,
     done: Arc<Mutex<Vec<String>>>,
+    log: LogTail,
 }
 
 struct Answer {
@@ -292,6 +294,7 @@ fn config() -> LocalConfig {
         rtmp: (any, false),
         token_file: std::env::temp_dir().join(name),
         access: Access::default(),
+        log: LogTail::default(),
     }
 }
 
@@ -303,11 +306,11 @@ async fn server_with(config: LocalConfig) -> Server {
     let done = Arc::new(Mutex::new(Vec::new()));
     let node = FakeNode { done: done.clone(), limits: Mutex::default() };
     let streams = Arc::new(FakeStreams::default());
-    let token_file = config.token_file.clone();
+    let (token_file, log) = (config.token_file.clone(), config.log.clone());
     let local =
         Local::start_on(Arc::new(node), streams.clone(), config, Arc::new(|_| {})).await.unwrap();
     let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
-    Server { local, token, token_file, streams, done }
+    Server { local, token, token_file, streams, done, log }
 }
 
 impl Drop for Server {
@@ -365,6 +368,8 @@ fn changes() -> Vec<(&'static str, String, Value)> {
         ("DELETE", format!("/api/v1/streams/{LISTED}/watch"), Value::Null),
         ("POST", format!("/api/v1/streams/{LISTED}/seed"), Value::Null),
         ("DELETE", format!("/api/v1/streams/{LISTED}/seed"), Value::Null),
+        ("POST", format!("/api/v1/streams/{LISTED}/record"), Value::Null),
+        ("DELETE", format!("/api/v1/streams/{LISTED}/record"), Value::Null),
         ("DELETE", format!("/api/v1/tickets/{}", u64::MAX - 1), Value::Null),
         ("PATCH", format!("/api/v1/streams/{LISTED}"), json!({"paused": true})),
         ("PATCH", "/api/v1/settings".into(), json!({"max_copies": 1})),

@@ -95,6 +95,14 @@ enum Verb {
     },
     /// Cameras, microphones and screens of the node's machine
     Devices,
+    /// What is in order on the node, what is not, and what to do
+    Doctor,
+    /// The last lines of the node's log
+    Logs {
+        /// How many
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        lines: u32,
+    },
     /// Who feeds whom, as far as the node knows
     Graph,
     /// What happens, one JSON object a line, until interrupted
@@ -172,6 +180,17 @@ enum StreamVerb {
         /// Which stream
         stream: String,
     },
+    /// Keep a stream in files on the node's machine
+    Record {
+        /// Which stream
+        stream: String,
+        /// End the recording instead
+        #[arg(long)]
+        stop: bool,
+        /// What files
+        #[arg(long, default_value = "flv", value_parser = ["flv", "mp4"], conflicts_with = "stop")]
+        format: String,
+    },
     /// End an own stream for everybody
     Stop {
         /// Which stream
@@ -244,6 +263,8 @@ pub fn run(args: CtlArgs) -> anyhow::Result<()> {
             ctl.settings(uplink, max_copies, max_total_copies)
         }
         Verb::Devices => ctl.list("/devices", "devices", show::devices),
+        Verb::Doctor => ctl.doctor(),
+        Verb::Logs { lines } => ctl.show(&format!("/logs?lines={lines}"), show::logs),
         Verb::Graph => ctl.show("/graph", show::graph),
         Verb::Events { count } => ctl.events(count),
         Verb::Web => {
@@ -323,6 +344,15 @@ impl Ctl {
             StreamVerb::Live { stream } => patch(&stream, json!({"preview": false})),
             StreamVerb::Pause { stream } => patch(&stream, json!({"paused": true})),
             StreamVerb::Resume { stream } => patch(&stream, json!({"paused": false})),
+            StreamVerb::Record { stream, stop, format } => {
+                let path = format!("/streams/{}/record", self.client.stream(&stream)?);
+                let answer = if stop {
+                    self.client.delete(&path)?
+                } else {
+                    self.client.post(&path, Some(&json!({"format": format})))?
+                };
+                self.print(&answer, show::recording)
+            }
             StreamVerb::Stop { stream } => {
                 let id = self.client.stream(&stream)?;
                 self.done(self.client.delete(&format!("/streams/{id}"))?, "ended")
@@ -362,6 +392,12 @@ impl Ctl {
             self.client.patch("/settings", &change.into())?
         };
         self.print(&settings, show::settings)
+    }
+
+    fn doctor(&self) -> anyhow::Result<()> {
+        let report = self.client.get("/doctor")?;
+        self.print(&report, show::doctor)?;
+        if report["ok"] == true { Ok(()) } else { bail!("something above is wrong") }
     }
 
     fn events(&self, count: Option<u64>) -> anyhow::Result<()> {

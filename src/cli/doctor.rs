@@ -6,10 +6,19 @@
 mod machine;
 mod network;
 
+use std::{path::PathBuf, sync::Arc};
+
 use clap::Args;
-use serde::Serialize;
 
 use super::{host::HostArgs, output::Usage};
+use crate::{
+    api::{
+        Local,
+        dto::{Check, DoctorDto, Verdict},
+    },
+    config::Settings,
+    node::Handle,
+};
 
 /// Flags of `astral doctor`.
 #[derive(Args, Debug)]
@@ -17,32 +26,6 @@ pub struct DoctorArgs {
     /// The node's settings, as `astral run` takes them.
     #[command(flatten)]
     pub host: HostArgs,
-}
-
-/// How a check went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// In order.
-    Ok,
-    /// Something does not work that not everybody needs.
-    Warn,
-    /// Astral does not work like this.
-    Bad,
-}
-
-/// One line of the report.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub name: String,
-    /// How it went.
-    pub verdict: Verdict,
-    /// What was found.
-    pub message: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
 }
 
 impl Check {
@@ -110,8 +93,25 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<()> {
     report(machine::players());
     let count = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
     if json {
-        let report = serde_json::json!({"ok": count == 0, "checks": checks});
-        println!("{report}");
+        println!("{}", serde_json::to_string(&DoctorDto::new(checks))?);
     }
     if count > 0 { Err(NotWell { count }.into()) } else { Ok(()) }
+}
+
+/// Lets the local API examine the running node, whose keys are in `folder`.
+pub fn offer(local: &Local, handle: Handle, settings: Settings, folder: Option<PathBuf>) {
+    let settings = Arc::new(settings);
+    local.offer_doctor(Arc::new(move || {
+        let (handle, settings, folder) = (handle.clone(), settings.clone(), folder.clone());
+        Box::pin(async move {
+            let mut checks = vec![machine::identity(folder.as_deref()), machine::clock()];
+            checks.extend(network::running(&handle, &settings).await);
+            let elements = tokio::task::spawn_blocking(machine::elements).await;
+            checks.extend(elements.unwrap_or_else(|error| {
+                vec![Check::bad("gstreamer", error.to_string(), "`astral doctor` says more")]
+            }));
+            checks.push(machine::players());
+            checks
+        })
+    }));
 }

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, sync::broadcast};
 
 use super::{
-    output::{Output, Usage},
+    doctor,
+    output::{Output, Usage, log_tail},
     signals, sources, status,
 };
 use crate::{
@@ -78,6 +79,7 @@ impl Host {
     /// When a setting is wrong, a port or the data directory is taken, or keys can't be read.
     pub async fn start(settings: Settings, args: &HostArgs, command: &str) -> anyhow::Result<Self> {
         let out = Output { json: settings.json };
+        let told = settings.clone();
         let config = node_config(&settings)?;
         let (handle, running, folder) = if settings.ephemeral {
             let (handle, running) = Node::start(config).await?;
@@ -102,10 +104,18 @@ impl Host {
                     hosts: settings.api_host,
                     origins: settings.api_origin,
                 },
+                log: log_tail(),
             },
         )
         .await?;
         sources::offer(&local);
+        let kept = (!settings.ephemeral).then(|| folder.clone());
+        if let Some(recordings) =
+            settings.recordings.or_else(|| Some(kept.as_ref()?.join("recordings")))
+        {
+            local.allow_recording(recordings);
+        }
+        doctor::offer(&local, handle.clone(), told, kept);
         Ok(Self {
             handle,
             local,

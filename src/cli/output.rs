@@ -2,30 +2,46 @@
 //!
 //! Owns the two forms and the log's set-up. Does not own the events themselves.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    sync::LazyLock,
+};
 
 use serde_json::{Value, json};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::LogFormat;
+use crate::{api::LogTail, config::LogFormat};
+
+/// What of the log the node keeps for `GET /logs`, whatever stderr shows.
+const TAIL_FILTER: &str = "info,libp2p=error,libp2p_mdns=off,netlink=off,hickory=off";
 
 /// A mistake in how the command was called: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Sends the log to stderr; `ASTRAL_LOG` filters it (default: warnings).
-pub fn log_to_stderr(format: LogFormat) {
+/// The end of this process's log, as the log itself is the process's.
+static LOG_TAIL: LazyLock<LogTail> = LazyLock::new(LogTail::default);
+
+/// The end of the log, which [`start_log`] fills.
+pub fn log_tail() -> LogTail {
+    LOG_TAIL.clone()
+}
+
+/// Sends the log to stderr, where `ASTRAL_LOG` filters it (default: warnings), and to [`log_tail`].
+pub fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("ASTRAL_LOG")
         .unwrap_or_else(|_| EnvFilter::new("warn,libp2p=error,libp2p_mdns=off,netlink=off"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let stderr = match format {
+        LogFormat::Text => stderr.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => stderr.json().boxed(),
+    };
+    let ring = fmt::layer().with_writer(log_tail).with_ansi(false).with_target(false);
+    tracing_subscriber::registry()
+        .with(stderr.with_filter(filter))
+        .with(ring.with_filter(EnvFilter::new(TAIL_FILTER)))
+        .init();
 }
 
 /// Says on stderr what went wrong, each cause once, and as an `error` event on stdout with `json`.

@@ -41,7 +41,8 @@ fn every_verb_of_ctl_does_what_it_says_from_watching_to_shutdown() {
     let network = Network::found();
     let source = network.publish("garden", &scratch.file("c.flv"), &["--bitrate", "200kbit"]);
     source.node.wait("live", SOON, |_| true);
-    let mut node = network.member("node", &["run"]);
+    let films = scratch.file("films");
+    let mut node = network.member("node", &["run", "--recordings", films.to_str().unwrap()]);
     node.wait("stream_listed", SOON, |_| true);
 
     let status = json_of(&node, &["status"]);
@@ -57,8 +58,10 @@ fn every_verb_of_ctl_does_what_it_says_from_watching_to_shutdown() {
     assert_eq!(words(&node, &["streams", "no-such-words"]).trim(), "no stream is known");
 
     watching(&node, &source.node, &id);
+    recording(&node);
     settings(&node);
-    publishing(&node);
+    publishing(&node, &id);
+    looking_around(&node, &network.supernode);
 
     assert!(words(&node, &["web"]).contains("/#code="));
     assert_eq!(words(&node, &["shutdown"]).trim(), "leaving");
@@ -108,11 +111,57 @@ fn settings(node: &Node) {
     assert_eq!(refusal(node, &["settings", "--max-copies", "many"]).0, Some(2));
 }
 
-fn publishing(node: &Node) {
+fn recording(node: &Node) {
+    json_of(node, &["watch", "garden"]);
+    let begun = json_of(node, &["stream", "record", "garden", "--format", "mp4"]);
+    assert_eq!(begun["format"], "mp4");
+    assert!(words(node, &["stream", "record", "garden"]).contains("recording to"));
+    let made = json_of(node, &["stream", "record", "garden", "--stop"]);
+    assert!(made["files"].is_array() && made["bytes"].is_u64(), "{made}");
+    let (code, stderr) = refusal(node, &["stream", "record", "garden", "--stop"]);
+    assert_eq!((code, stderr.contains("not recorded")), (Some(1), true), "{stderr}");
+    assert_eq!(refusal(node, &["stream", "record", "garden", "--format", "avi"]).0, Some(2));
+    json_of(node, &["watch", "garden", "--stop"]);
+}
+
+fn publishing(node: &Node, foreign: &str) {
     let made = json_of(node, &["stream", "create", "pond", "--title", "A pond", "--tag", "water"]);
     assert!(made["publish_url"].as_str().unwrap().starts_with("rtmp://"));
     let (code, stderr) = refusal(node, &["stream", "create", "pond"]);
     assert_eq!((code, stderr.contains("pond")), (Some(1), true), "{stderr}");
+    assert_eq!(json_of(node, &["stream", "stop", "pond"])["done"], "ended");
+
+    let picture = ["stream", "create", "test card", "--source", "test", "--stripes", "2"];
+    assert_eq!(json_of(node, &picture)["publish_url"], Value::Null);
+    node.wait("live", SOON, |_| true);
+    let edit = ["stream", "edit", "test card", "--title", "A test card", "--tag", "colours"];
+    let edited = json_of(node, &edit);
+    assert_eq!((&edited["title"], &edited["tags"]), (&json!("A test card"), &json!(["colours"])));
+    assert_eq!(refusal(node, &["stream", "edit", "test card"]).0, Some(2), "nothing to change");
+    assert_eq!(json_of(node, &["stream", "pause", "test card"])["paused"], true);
+    assert_eq!(json_of(node, &["stream", "resume", "test card"])["paused"], false);
+    assert!(words(node, &["streams", "colours"]).contains("A test card"));
+    assert_eq!(json_of(node, &["stream", "stop", "test card"])["done"], "ended");
+    for verb in ["pause", "resume", "stop"] {
+        let (code, stderr) = refusal(node, &["stream", verb, foreign]);
+        assert_eq!((code, stderr.contains("publisher")), (Some(1), true), "{verb}: {stderr}");
+    }
+}
+
+fn looking_around(node: &Node, supernode: &Node) {
+    let report = json_of(node, &["doctor"]);
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert!(words(node, &["doctor"]).contains("supernodes in reach"));
+    let log = json_of(node, &["logs", "--lines", "5"]);
+    assert!(log["lines"].as_array().is_some_and(|lines| lines.len() <= 5), "{log}");
+    assert!(json_of(node, &["devices"]).is_array());
+    let graph = json_of(node, &["graph"]);
+    let registered = graph["edges"].as_array().unwrap().iter();
+    assert!(registered.clone().any(|edge| edge["to"] == json!(supernode.id())), "{graph:#}");
+    assert!(words(node, &["graph"]).contains("registration"));
+    let forgotten = json_of(node, &["node", "forget", &supernode.id()[..8]]);
+    assert_eq!(forgotten["done"], "forgotten");
+    assert_eq!(refusal(node, &["node", "forget", "abcdefgh"]).0, Some(1));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 // The page of real nodes, in a real browser, as a person uses it.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -106,6 +107,49 @@ test("what another program publishes appears and goes, in lists and in the graph
     await card(page, "comet").waitFor({ state: "detached" });
   });
   await node.kill();
+});
+
+test("a stream is shared, opened elsewhere, played with another lag and recorded by the node, which examines itself", { timeout: 8 * SOON }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "astral-web-films-"));
+  const source = await network.publish("pond");
+  const node = await network.join("keeper", ["run", "--recordings", folder]);
+  try {
+    await visit(node, async (page) => {
+      await card(page, "pond").getByRole("link").click();
+      await playing(page);
+      await page.getByRole("button", { name: "Share" }).click();
+      await page.getByText("Link copied").waitFor();
+      assert.equal(await page.evaluate(() => navigator.clipboard.readText()), source.ready.stream);
+      const [list] = await Promise.all([
+        page.waitForEvent("download"),
+        page.getByRole("button", { name: "Open in VLC or mpv" }).click(),
+      ]);
+      assert.match(readFileSync(await list.path(), "utf8"), /^#EXTM3U\n.*\nhttp:.*\.flv\n$/);
+      await page.getByRole("radio", { name: /Safe/ }).check({ force: true });
+      await page.evaluate(() => (window.seen = undefined));
+      await playing(page);
+
+      await page.getByRole("button", { name: "Record" }).click();
+      // Not before bytes were counted: what began is written.
+      await page.getByRole("button", { name: /^Stop recording, [1-9]/ }).click();
+      const said = page.getByText(/^Recorded: /);
+      await said.waitFor();
+      const file = (await said.textContent()).replace("Recorded: ", "");
+      assert.ok(file.startsWith(folder), file);
+      const decoded = spawnSync("ffmpeg", ["-v", "error", "-i", file, "-f", "null", "-"]);
+      assert.equal(decoded.status, 0, String(decoded.stderr));
+
+      await page.getByRole("link", { name: "Node", exact: true }).click();
+      await page.getByRole("button", { name: "Examine this node" }).click();
+      await page.getByText(/supernodes in reach/).waitFor();
+      await page.getByRole("button", { name: "Show the last lines" }).click();
+      await page.locator("pre.lines").filter({ hasText: "recorded" }).waitFor();
+      assert.deepEqual(await faults(page), []);
+    });
+  } finally {
+    await Promise.all([node.kill(), source.kill()]);
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("a camera is published from the page, watched on a third node, paused, resumed and stopped", { timeout: 10 * SOON }, async (t) => {

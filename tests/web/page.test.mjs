@@ -69,18 +69,26 @@ test("two thousand nodes are drawn, and additions and removals with them", { tim
     await page.locator(".canvas[data-dots='2013']").waitFor();
     mock.tell({ type: "remove", kind: "peer", id: newcomer.id });
     await canvas.waitFor();
-    const slowest = await page.evaluate(
+    const frames = page.evaluate(
       () => new Promise((done) => {
-        let [last, worst, frames] = [performance.now(), 0, 0];
+        const took = [];
+        let last = performance.now();
         const frame = (now) => {
-          [worst, last] = [Math.max(worst, now - last), now];
-          if (++frames === 60) done(worst);
+          took.push(now - last);
+          last = now;
+          if (took.length === 60) done(took.sort((a, b) => a - b));
           else requestAnimationFrame(frame);
         };
         requestAnimationFrame(frame);
       }),
     );
-    console.log(`2,000 nodes, drawn without a graphics card: the slowest of 60 frames took ${slowest.toFixed(0)} ms`);
+    // Meanwhile nodes come and go, as they do.
+    for (let n = 0; n < 10; n++) mock.tell({ type: "add", kind: "peer", id: id(`guest ${n}`), object: { ...newcomer, id: id(`guest ${n}`) } });
+    const took = await frames;
+    const [typical, slowest] = [took[30], took[59]].map((ms) => Math.round(ms));
+    console.log(`2,000 nodes, drawn without a graphics card: of 60 frames half took at most ${typical} ms, the slowest ${slowest} ms`);
+    // A promise for a machine that does nothing else: `make test-long` asks for it.
+    if (process.env.TEST_SMOOTH) assert.ok(typical < 100 && slowest < 1_000, `${typical} ms, ${slowest} ms`);
   });
 });
 

@@ -96,6 +96,8 @@ pub struct NodeDto {
     pub seeding: Vec<StreamId>,
     /// What `POST /streams` takes as `source`.
     pub sources: Vec<String>,
+    /// `POST /streams/{id}/record` has a folder to record into.
+    pub records: bool,
 }
 
 /// How other nodes reach this one.

@@ -2,7 +2,7 @@
 //!
 //! Owns the query of a page and how a list is cut. Does not own the lists.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use utoipa::IntoParams;
 
 /// Longest page.
@@ -17,11 +17,21 @@ const LIMIT_DEFAULT: usize = 500;
 pub struct Page {
     /// Items at most; 500 when absent.
     #[param(minimum = 1, maximum = 1_000)]
+    #[serde(default, deserialize_with = "limit")]
     pub limit: Option<usize>,
     /// The `next` of the page before.
     pub after: Option<String>,
     /// Words that an item has in its name, title, description or tags (streams only).
     pub q: Option<String>,
+}
+
+/// A page's length, if it can be one.
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let limit = usize::deserialize(deserializer)?;
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(Some(limit));
+    }
+    Err(D::Error::custom(format!("limit: 1 to {LIMIT_MAX}")))
 }
 
 /// The page of `items`, which are in the order of their keys, and the key that the next page
@@ -31,7 +41,7 @@ pub fn paginate<T>(
     page: &Page,
     key: impl Fn(&T) -> String,
 ) -> (Vec<T>, Option<String>) {
-    let limit = page.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
+    let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
     let after = page.after.as_deref().unwrap_or_default();
     let mut rest = items.into_iter().filter(|item| after.is_empty() || *key(item) > *after);
     let items: Vec<T> = rest.by_ref().take(limit).collect();

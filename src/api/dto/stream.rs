@@ -9,6 +9,8 @@ use astral_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::record::RecordingDto;
+
 /// `GET /streams`.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct StreamsDto {
@@ -77,6 +79,8 @@ pub struct StreamDto {
     pub paused: bool,
     /// Published by this node and not announced yet: this machine alone sees it.
     pub preview: bool,
+    /// The recording that the API started; null when there is none.
+    pub recording: Option<RecordingDto>,
     /// Where a player on this machine opens it.
     pub http_flv: String,
     /// The same as HLS.
@@ -228,6 +232,7 @@ impl StreamDto {
             own: view.mine,
             paused: false,
             preview: false,
+            recording: None,
             http_flv: play.http_flv,
             hls: play.hls,
         }
@@ -258,6 +263,7 @@ impl StreamDto {
             own: false,
             paused: false,
             preview: false,
+            recording: None,
             http_flv: play.http_flv,
             hls: play.hls,
         }

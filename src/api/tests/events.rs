@@ -167,3 +167,80 @@ async fn followers_end_with_the_node() {
     timeout(SOON, server.local.stop()).await.unwrap();
     timeout(SOON, async { while let Some(Ok(_)) = socket.next().await {} }).await.unwrap();
 }
+
+/// Frames a second that the crowd is shown, in bunches small enough to be told one by one.
+const FLOOD_PER_S: usize = 10_000;
+const BUNCH: usize = 200;
+const FLOOD: Duration = Duration::from_secs(5);
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+/// The value that nineteen of twenty are below.
+fn p95(mut values: Vec<Duration>) -> Duration {
+    values.sort();
+    values[values.len() * 19 / 20]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a flood of some seconds: make test-long"]
+async fn a_hundred_slow_followers_of_ten_thousand_changes_a_second_cost_others_nothing() {
+    let server = Arc::new(server().await);
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        slow.push(server.follow("").await);
+    }
+    let started = std::time::Instant::now();
+    let before = resident();
+    let mut quick = server.follow("").await;
+    let reader = tokio::spawn(async move {
+        let mut late = Vec::new();
+        while started.elapsed() < FLOOD {
+            let message = timeout(SOON, quick.next()).await.unwrap().unwrap().unwrap();
+            let text = message.to_text().unwrap();
+            let sent = text.split_once("\"sent_us\":").and_then(|(_, rest)| {
+                rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+            });
+            if let Some(sent) = sent {
+                late.push(started.elapsed().saturating_sub(Duration::from_micros(sent)));
+            }
+        }
+        late
+    });
+    let asked = server.clone();
+    let health = tokio::spawn(async move {
+        let mut took = Vec::new();
+        while started.elapsed() < FLOOD {
+            let at = std::time::Instant::now();
+            assert_eq!(asked.ask("GET", "/healthz", None).await.status, 200);
+            took.push(at.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        took
+    });
+    let text = "x".repeat(300);
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / (FLOOD_PER_S / BUNCH) as u32);
+    let mut told = 0;
+    while started.elapsed() < FLOOD {
+        pace.tick().await;
+        let sent_us = started.elapsed().as_micros();
+        let object = |n| json!({"sent_us": sent_us as u64, "n": n, "text": text});
+        let objects = (0..BUNCH).map(|n| ((Kind::Peer, n.to_string()), object(n)));
+        server.local.changes().observe(objects.collect());
+        told += BUNCH;
+    }
+    let grown = resident().saturating_sub(before);
+    let (late, took) = (p95(reader.await.unwrap()), p95(health.await.unwrap()));
+    println!(
+        "{told} changes; p95: a frame {late:?} late, health after {took:?}; grown by {grown} bytes"
+    );
+    assert!(told > FLOOD_PER_S * 3, "the flood was no flood: {told}");
+    assert!(late < Duration::from_millis(300), "{late:?}; the promise is 100 ms");
+    assert!(took < Duration::from_millis(300), "{took:?}; the promise is 100 ms");
+    assert!(grown < 64 << 20, "grown by {grown} bytes");
+    let metrics = server.raw("GET", "/metrics", "", "").await.body;
+    assert!(metrics.contains("astral_api_readers_dropped_total{why=\"slow\"} 100"), "{metrics}");
+}

@@ -1,7 +1,12 @@
 //! What the API shows: pages of lists, the graph, settings with their revision, devices.
 
+use std::io::Write;
+
 use super::*;
-use crate::api::dto::DeviceDto;
+use crate::{
+    api::dto::{Check, DeviceDto, Verdict},
+    edge::ports::MediaItem,
+};
 
 #[tokio::test]
 async fn lists_come_in_pages_and_streams_are_found_by_their_words() {
@@ -180,4 +185,78 @@ async fn a_stream_of_the_page_says_where_the_page_fills_it() {
             .unwrap()
             .contains(&json!("browser"))
     );
+}
+
+#[tokio::test]
+async fn the_doctors_report_and_the_log_are_for_the_tokens_owner() {
+    let server = server().await;
+    for path in ["/api/v1/doctor", "/api/v1/logs"] {
+        assert_eq!(server.raw("GET", path, "", "").await.status, 401, "{path}");
+    }
+    assert_eq!(server.ask("GET", "/api/v1/doctor", None).await.status, 503, "nobody examines");
+    let check = |verdict| Check {
+        name: "clock".into(),
+        verdict,
+        message: "it says 1970".into(),
+        fix: Some("set it".into()),
+    };
+    let checks = vec![check(Verdict::Warn), check(Verdict::Bad)];
+    server.local.offer_doctor(Arc::new(move || {
+        let checks = checks.clone();
+        Box::pin(async move { checks })
+    }));
+    let report = server.ask("GET", "/api/v1/doctor", None).await.json();
+    assert_eq!((&report["ok"], &report["checks"][1]["verdict"]), (&json!(false), &json!("bad")));
+    writeln!(server.log.clone(), "first\nsecond").unwrap();
+    let log = server.ask("GET", "/api/v1/logs?lines=1", None).await.json();
+    assert_eq!(log, json!({"lines": ["second"]}));
+    for wrong in ["lines=0", "lines=1001", "lines=x", "line=1"] {
+        let answer = server.ask("GET", &format!("/api/v1/logs?{wrong}"), None).await;
+        assert_eq!(answer.status, 422, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_recording_runs_from_its_post_to_its_delete_in_the_nodes_folder_alone() {
+    let server = server().await;
+    let path = format!("/api/v1/streams/{WATCHED}/record");
+    let refused = server.ask("POST", &path, None).await;
+    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("no_folder")));
+    let folder = tempfile::tempdir().unwrap();
+    server.local.allow_recording(folder.path().join("films"));
+    for (body, status) in [
+        (json!({"folder": "/etc"}), 422),
+        (json!({"format": "avi"}), 422),
+        (json!({"segment_s": 0}), 422),
+        (json!({"bytes_max": 1}), 422),
+    ] {
+        assert_eq!(server.ask("POST", &path, Some(body.clone())).await.status, status, "{body}");
+    }
+    let unknown = format!("/api/v1/streams/{}/record", StreamId([8; 32]));
+    assert_eq!(server.ask("POST", &unknown, None).await.status, 404);
+    assert_eq!(server.ask("DELETE", &path, None).await.status, 404);
+    let started = server.ask("POST", &path, None).await.json();
+    assert_eq!(started["folder"], json!(folder.path().join("films")));
+    let source = server.streams.newest();
+    let shown = format!("/api/v1/streams/{WATCHED}");
+    // One picture, a keyframe: FLV header, tag, size.
+    let picture =
+        b"FLV\x01\x01\0\0\0\x09\0\0\0\0\x09\0\0\x06\0\0\0\0\0\0\0\x17\x01\0\0\0\x65\0\0\0\x11";
+    source.send(MediaItem::Flv(Bytes::from_static(picture))).await.unwrap();
+    // The way to it holds four items: when the last of these is taken, the picture is on the disk.
+    for _ in 0..6 {
+        source.send(MediaItem::Paused).await.unwrap();
+    }
+    let stream = server.raw("GET", &shown, "", "").await.json();
+    assert_eq!(stream["recording"]["bytes"], picture.len());
+    let again = server.ask("POST", &path, Some(json!({"format": "mp4"}))).await.json();
+    assert_eq!((&again["format"], &again["bytes"]), (&json!("flv"), &json!(picture.len())));
+    assert_eq!(server.streams.opened().len(), 1, "it runs once");
+    let made = server.ask("DELETE", &path, None).await.json();
+    let file = std::fs::read(made["files"][0].as_str().unwrap()).unwrap();
+    assert!(file.starts_with(b"FLV"), "{made}");
+    assert_eq!(made["bytes"], file.len());
+    let stream = server.raw("GET", &shown, "", "").await.json();
+    assert_eq!(stream["recording"], Value::Null);
+    assert_eq!(server.ask("DELETE", &path, None).await.status, 404);
 }

@@ -1,23 +1,22 @@
 //! Finds the node that a command means.
 //!
 //! Owns the rule: what is named, else the one node that runs under the user's data folder. Does not
-//! own the files (see `api::local`): beside the token, `api.url` says where the API is.
+//! own the files: beside the token, a living node says where its API is (see `api::url_file`).
 
 use std::{
     fs,
-    net::{TcpStream, ToSocketAddrs},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
 
-use crate::{api::token, cli::host::data_home};
+use crate::{
+    api::{token, url_file},
+    cli::host::data_home,
+};
 
 /// File that holds the token.
 const TOKEN_FILE: &str = "api.token";
-/// A node on this machine accepts at once.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// Where a node's API is, and the token for it.
 #[derive(Debug)]
@@ -82,49 +81,43 @@ fn running(base: &Path) -> anyhow::Result<Vec<(PathBuf, Node)>> {
 
 /// The node of a token file; `None` when it does not run.
 fn read(token_file: &Path) -> anyhow::Result<Option<Node>> {
-    let Ok(api) = fs::read_to_string(token_file.with_extension("url")) else { return Ok(None) };
-    let api = api.trim().to_owned();
-    if !answers(&api) {
+    let living = url_file::living(token_file);
+    let Some(api) = living.with_context(|| format!("looking beside {}", token_file.display()))?
+    else {
         return Ok(None);
-    }
+    };
     let token = token::read(token_file)
         .with_context(|| format!("reading the token in {}", token_file.display()))?;
     Ok(Some(Node { api, token }))
 }
 
-/// Whether somebody listens there: a node that was killed leaves its file behind.
-fn answers(api: &str) -> bool {
-    let host = api.trim_start_matches("http://");
-    let Ok(mut addrs) = host.to_socket_addrs() else { return false };
-    addrs.any(|addr| TcpStream::connect_timeout(&addr, CONNECT_MAX).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::url_file::UrlFile;
 
-    fn folder(base: &Path, name: &str, api: &str) {
+    fn folder(base: &Path, name: &str) -> PathBuf {
         let folder = base.join(name);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("api.url"), format!("{api}\n")).unwrap();
         fs::write(folder.join(TOKEN_FILE), "abc\n").unwrap();
+        folder.join(TOKEN_FILE)
     }
 
     #[test]
-    fn only_nodes_that_run_are_found() {
+    fn a_node_that_died_gets_no_token_though_somebody_else_took_its_port() {
         let base = tempfile::tempdir().unwrap();
+        let living = UrlFile::create(&folder(base.path(), "run"), "http://127.0.0.1:1").unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
-        folder(base.path(), "run", &api);
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let dead = format!("http://{}", gone.local_addr().unwrap());
-        drop(gone);
-        folder(base.path(), "publish", &dead);
+        drop(UrlFile::create(&folder(base.path(), "publish"), &api).unwrap());
         fs::create_dir(base.path().join("empty")).unwrap();
         let found = running(base.path()).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].1.api.as_str(), found[0].1.token.as_str()), (api.as_str(), "abc"));
+        let node_found = (found[0].1.api.as_str(), found[0].1.token.as_str());
+        assert_eq!(node_found, ("http://127.0.0.1:1", "abc"));
         let named = node(Some(&base.path().join("publish")), None, None).unwrap_err();
         assert!(named.to_string().contains("no node runs"), "{named}");
+        drop(living);
+        assert!(running(base.path()).unwrap().is_empty());
     }
 }

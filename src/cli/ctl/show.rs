@@ -233,6 +233,33 @@ pub fn devices(devices: &Value) -> String {
     table(["KIND", "ID", "NAME"], rows, "no cameras, microphones or screens")
 }
 
+/// The report of `GET /doctor`.
+pub fn doctor(report: &Value) -> String {
+    let checks = items(&report["checks"]).map(|check| {
+        let mark = match check["verdict"].as_str() {
+            Some("ok") => "ok  ",
+            Some("warn") => "warn",
+            _ => "BAD ",
+        };
+        let fix = check["fix"].as_str().map(|fix| format!("\n      -> {fix}"));
+        let (name, message) = (text(&check["name"]), text(&check["message"]));
+        format!("{mark}  {name}: {message}{}", fix.unwrap_or_default())
+    });
+    checks.collect::<Vec<_>>().join("\n")
+}
+
+/// The lines of `GET /logs`.
+pub fn logs(logs: &Value) -> String {
+    items(&logs["lines"]).map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// A recording that began, or what one came to.
+pub fn recording(made: &Value) -> String {
+    let files = items(&made["files"]).map(|file| ("file", text(file)));
+    let folder = made["folder"].as_str().map(|folder| ("recording to", folder.to_owned()));
+    facts(folder.into_iter().chain(files).chain([("bytes", size(&made["bytes"]))]))
+}
+
 /// The edges of `GET /graph`.
 pub fn graph(graph: &Value) -> String {
     let rows = items(&graph["edges"]).map(|edge| {

@@ -94,6 +94,18 @@ pub async fn network(settings: &Settings) -> anyhow::Result<Vec<Check>> {
     ])
 }
 
+/// What the network looks like from a node that runs.
+pub async fn running(handle: &Handle, settings: &Settings) -> Vec<Check> {
+    let Ok(now) = handle.snapshot().await else {
+        return vec![Check::bad("node", "it is ending", "start it again")];
+    };
+    vec![
+        listening(&now),
+        supernodes(&now, settings.bootstrap.len(), settings.mdns),
+        uplink(settings),
+    ]
+}
+
 async fn look(handle: &Handle, settings: &Settings) -> Option<NodeSnapshot> {
     let mut events = handle.events();
     let has_nobody = settings.bootstrap.is_empty() && !settings.mdns;
@@ -216,6 +228,9 @@ fn supernodes(now: &NodeSnapshot, asked: usize, mdns: bool) -> Check {
         return Check::ok(name, format!("{}{guest}", found.join(", ")));
     }
     let failed = now.overlay.nodes.len();
+    if matches!(now.overlay.registration, RegistrationView::Supernode) {
+        return Check::ok(name, "this node is one, and knows no other yet");
+    }
     match asked {
         0 if mdns => Check::warn(
             name,

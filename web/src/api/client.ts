@@ -4,7 +4,7 @@
 // what the answers are used for.
 
 import type {
-  DeviceDto, DoctorDto, SettingsDto, StreamDto, UrlDto,
+  DeviceDto, DoctorDto, RecordedDto, SettingsDto, StartedDto, StreamDto, UrlDto,
 } from "./types";
 import { authorization, forgetToken, keepToken } from "./session";
 
@@ -124,6 +124,8 @@ export const api = {
   unwatch: (id: string) => ask("DELETE", `${at(id)}/watch`),
   seed: (id: string) => json<UrlDto>("POST", `${at(id)}/seed`),
   unseed: (id: string) => ask("DELETE", `${at(id)}/seed`),
+  record: (id: string) => json<StartedDto>("POST", `${at(id)}/record`),
+  stopRecording: (id: string) => json<RecordedDto>("DELETE", `${at(id)}/record`),
   urls: (id: string) => json<UrlDto>("GET", `${at(id)}/url`),
 
   revoke: (ticket: string) => ask("DELETE", `/tickets/${ticket}`),

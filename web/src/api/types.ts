@@ -24,6 +24,8 @@ export interface NodeDto {
   seeding: string[];
   /** What `POST /streams` takes as its source here. */
   sources?: string[];
+  /** It has a folder to record into. */
+  records?: boolean;
 }
 
 export interface PeerDto {
@@ -58,6 +60,8 @@ export interface StreamDto {
   announced: boolean;
   own?: boolean;
   paused?: boolean;
+  /** What the node writes to files of its own. */
+  recording?: { format: string; bytes: number } | null;
   http_flv: string;
   hls?: string;
   thumbnail?: string | null;
@@ -133,6 +137,19 @@ export interface DeviceDto {
   id: string;
   name: string;
   modes: string[];
+}
+
+/** A recording of the node that began. */
+export interface StartedDto {
+  folder: string;
+  format: string;
+  bytes: number;
+}
+
+/** What a recording of the node came to. */
+export interface RecordedDto {
+  files: string[];
+  bytes: number;
 }
 
 export interface DoctorDto {

@@ -1,8 +1,7 @@
 // From a camera, a microphone or a screen to the node: WebCodecs and one WebSocket.
 //
-// Owns encoding, the clock of the two tracks, the socket and its backpressure. Falls back to
-// MediaRecorder where WebCodecs or track processors are missing. Does not own device choice, the
-// preview, nor the stream's life in the node (the page creates and ends it).
+// Owns encoding, the clock of the two tracks, the socket and its backpressure. Does not own device
+// choice, the preview, nor the stream's life in the node (the page creates and ends it).
 
 import { protocols } from "../api/session";
 import * as flv from "./flv";
@@ -80,7 +79,6 @@ async function avcSetting(quality: Quality): Promise<VideoEncoderConfig | null> 
 export class Publisher {
   private socket: WebSocket | null = null;
   private encoders: Encoders | null = null;
-  private recorder: MediaRecorder | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly pulse: ReturnType<typeof setInterval>;
   private closed = false;
@@ -146,29 +144,8 @@ export class Publisher {
         failed: (why) => this.fail(socket, why),
       });
     } else {
-      this.record(socket);
+      this.fail(socket, "This browser can't encode H.264 for a live stream. Use Chromium or Edge, or OBS.");
     }
-  }
-
-  private record(socket: WebSocket): void {
-    const kinds = [
-      { mimeType: "video/x-matroska;codecs=avc1,opus", format: "matroska" },
-      { mimeType: "video/webm;codecs=vp8,opus", format: "webm" },
-    ];
-    const kind = kinds.find(({ mimeType }) => MediaRecorder.isTypeSupported(mimeType));
-    if (!kind) {
-      this.fail(socket, "This browser can encode neither H.264 nor VP8. Use OBS, or another browser.");
-      return;
-    }
-    socket.send(JSON.stringify({ format: kind.format }));
-    const recorder = new MediaRecorder(this.media, {
-      mimeType: kind.mimeType,
-      videoBitsPerSecond: this.quality.bps,
-      audioBitsPerSecond: AUDIO_BPS,
-    });
-    this.recorder = recorder;
-    recorder.ondataavailable = async ({ data }) => this.send(new Uint8Array(await data.arrayBuffer()));
-    recorder.start(200);
   }
 
   private fail(socket: WebSocket, why: string): void {
@@ -192,8 +169,6 @@ export class Publisher {
   private stopEncoding(): void {
     this.encoders?.close();
     this.encoders = null;
-    if (this.recorder && this.recorder.state !== "inactive") this.recorder.stop();
-    this.recorder = null;
   }
 }
 

@@ -13,7 +13,7 @@ import { Player, type Lag, type PlayerState } from "../media/player";
 import { Recorder, save } from "../media/recorder";
 import { go, paths } from "../route";
 import { titleOf } from "../state/browse";
-import { streamOf, told } from "../state/store";
+import { node, onEvent, streamOf, told } from "../state/store";
 import { Icon } from "../ui/icons";
 import { ActionButton, Choices, Copyable, Problem, useTitle } from "../ui/parts";
 import { StreamLog, StreamStats } from "../ui/stats";
@@ -148,6 +148,7 @@ function Over({ state, paused }: { state: PlayerState; paused: boolean }): JSX.E
 
 function Actions({ id, stream, title }: { id: string; stream: StreamDto | null; title: string }): JSX.Element {
   const [problem, setProblem] = useState<string | null>(null);
+  const [said, setSaid] = useState<string | null>(null);
   const seeding = stream?.role === "seeding";
   const report = (error: unknown): void => setProblem(inWords(error));
   return (
@@ -158,11 +159,40 @@ function Actions({ id, stream, title }: { id: string; stream: StreamDto | null; 
           act={() => (seeding ? api.unseed(id) : api.seed(id))}>
           {seeding ? "Seeding" : "Seed"}
         </ActionButton>
-        <RecordButton id={id} title={title} onProblem={setProblem} />
+        {node.value?.records ? <NodeRecording id={id} stream={stream} onSaid={setSaid} onProblem={report} />
+          : <RecordButton id={id} title={title} onProblem={setProblem} />}
         <a class="button" href={paths.networkOf(id)}><Icon name="network" />Show in the network</a>
       </div>
+      <p class="small" role="status">{said}</p>
       <Problem text={problem} onClose={() => setProblem(null)} />
     </>
+  );
+}
+
+/** The node records, so that closing the page ends nothing. */
+function NodeRecording(props: {
+  id: string;
+  stream: StreamDto | null;
+  onSaid: (text: string) => void;
+  onProblem: (error: unknown) => void;
+}): JSX.Element {
+  const { id } = props;
+  const running = props.stream?.recording ?? null;
+  useEffect(() => onEvent((event) => {
+    if (event.stream !== id) return;
+    if (event.event === "recorded" && Array.isArray(event.files)) {
+      props.onSaid(event.files.length > 0 ? `Recorded: ${event.files.join(", ")}` : "Recorded nothing: no picture came.");
+    }
+    if (event.event === "record_failed") props.onProblem(`The recording broke off: ${String(event.detail)}`);
+  }), [id]);
+  const toggle = async (): Promise<void> => {
+    if (running) await api.stopRecording(id);
+    else props.onSaid(`Recording into ${(await api.record(id)).folder} on the node's machine.`);
+  };
+  return (
+    <ActionButton icon={running ? "stop" : "record"} pressed={running !== null} act={toggle} onError={props.onProblem}>
+      {running ? `Stop recording, ${size(running.bytes)}` : "Record"}
+    </ActionButton>
   );
 }
 
@@ -189,6 +219,7 @@ function ShareButton({ stream, title }: { stream: StreamDto | null; title: strin
   );
 }
 
+/** The page records, for a node without a folder of its own. */
 function RecordButton(props: { id: string; title: string; onProblem: (text: string | null) => void }): JSX.Element {
   const [recorder, setRecorder] = useState<Recorder | null>(null);
   const [bytes, setBytes] = useState(0);

@@ -41,6 +41,7 @@ pub mod state;
 mod stats;
 mod stream;
 mod streams;
+pub mod summary;
 mod tickets;
 pub mod token;
 mod url;

@@ -26,7 +26,7 @@ pub use problem::ProblemDto;
 pub use record::{NewRecording, RecordFormatDto, RecordedDto, RecordingDto, StartedDto};
 pub use settings::{SettingsDto, SettingsPatch};
 pub use stats::{
-    AudienceDto, AudienceScope, ChildDto, FailoverDto, ParentDto, StandbyDto, StatsDto,
+    AudienceDto, AudienceScope, BelowDto, ChildDto, FailoverDto, ParentDto, StandbyDto, StatsDto,
 };
 pub use stream::{NewStream, Play, StreamDto, StreamPatch, StreamRole, StreamsDto, UrlDto};
 pub use ticket::{TicketDto, TicketEndDto, TicketsDto};

@@ -183,6 +183,7 @@ fn stream(sheet: &mut Sheet, state: &NodeState, stats: &StatsDto) {
     };
     let labels = [("stream", name.as_str()), ("role", role)];
     let seconds = |ms: u64| exact(ms) / 1_000.0;
+    let below = stats.audience.below;
     let times = [
         ("astral_stream_join_seconds", "From joining to the first chunk", stats.join_ms),
         ("astral_stream_first_frame_seconds", "From joining to a player's", stats.first_frame_ms),
@@ -210,6 +211,9 @@ fn stream(sheet: &mut Sheet, state: &NodeState, stats: &StatsDto) {
         ("astral_stream_children", "Nodes fed", count(stats.children.len())),
         ("astral_stream_readers", "Players on this machine", count(stats.readers)),
         ("astral_stream_audience", "Viewers known of", f64::from(stats.audience.viewers)),
+        ("astral_stream_below", "Nodes here and below", f64::from(below.nodes)),
+        ("astral_stream_below_watching", "Of these, with players", f64::from(below.watching)),
+        ("astral_stream_below_stalled", "Of these, skipping", f64::from(below.stalled)),
     ] {
         sheet.gauge(metric, help, &labels, number);
     }

@@ -4,6 +4,7 @@
 //! not own comparing (see `changes`).
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use astral_core::ids::StreamId;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -21,6 +23,7 @@ use super::{
     node,
     port::NodeState,
     state::Api,
+    summary::{Look, Summaries},
 };
 
 /// How often the node is looked at.
@@ -63,6 +66,7 @@ impl Pulse {
 
 /// Looks at the node for as long as it lives.
 pub(super) async fn run(api: Api) {
+    let mut summaries = Summaries::default();
     let mut tick = tokio::time::interval(RHYTHM);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,12 +76,32 @@ pub(super) async fn run(api: Api) {
         }
         if let Ok(Ok(state)) = timeout(ANSWER_MAX, api.node.state()).await {
             api.pulse.beat();
+            for summary in summaries.observe(Instant::now().into_std(), &looks(&state)) {
+                tracing::info!("{}", summary.in_words());
+                let mut event = json(summary);
+                event["event"] = "summary".into();
+                api.changes.event(&event);
+            }
             if api.changes.followers() > 0 {
                 let revision = *api.settings_revision.lock().await;
                 api.changes.observe(objects(&api, &state, revision));
             }
         }
     }
+}
+
+/// The streams published here.
+fn looks(state: &NodeState) -> BTreeMap<StreamId, Look> {
+    let look = |id: &StreamId| {
+        let flow = state.flows.get(id);
+        let relay = state.relay.streams.iter().find(|relay| relay.stream == *id);
+        Look {
+            audience: relay.map(|relay| relay.audience).unwrap_or_default(),
+            bytes: flow.map_or(0, |flow| flow.bytes),
+            forwarded_bytes: flow.map_or(0, |flow| flow.forwarded_bytes),
+        }
+    };
+    state.overlay.publishing.iter().map(|id| (*id, look(id))).collect()
 }
 
 fn json(object: impl Serialize) -> Value {

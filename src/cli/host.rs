@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -21,7 +21,10 @@ use super::{
     signals, sources, status,
 };
 use crate::{
-    api::{Local, LocalConfig},
+    api::{
+        Local, LocalConfig,
+        summary::{Summaries, Summary},
+    },
     config::{NodeArgs, Relay, Role, Settings},
     edge::local::Access,
     node::{
@@ -70,6 +73,7 @@ pub struct Host {
     leave_with_stdin: bool,
     ephemeral: Option<PathBuf>,
     rates: status::Rates,
+    summaries: Summaries,
 }
 
 impl Host {
@@ -126,6 +130,7 @@ impl Host {
             leave_with_stdin: args.leave_with_stdin,
             ephemeral: settings.ephemeral.then_some(folder),
             rates: status::Rates::default(),
+            summaries: Summaries::default(),
         })
     }
 
@@ -227,6 +232,8 @@ impl Host {
             tracing::warn!("some peers did not hear the goodbye within {LEAVE_WITHIN:?}");
         }
         self.drain_events();
+        let over = self.summaries.finish();
+        self.summarise(&over);
         self.out.progress("");
         if let Some(folder) = &self.ephemeral {
             // A leftover in the temporary folder harms nobody.
@@ -260,8 +267,18 @@ impl Host {
         }
     }
 
+    fn summarise(&self, over: &[Summary]) {
+        for summary in over {
+            self.out.event("summary", json!(summary));
+            self.out.note(&summary.in_words());
+        }
+    }
+
     async fn report_status(&mut self) {
         let Ok(snapshot) = self.handle.snapshot().await else { return };
+        let looks = status::looks(&snapshot);
+        let over = self.summaries.observe(Instant::now(), &looks);
+        self.summarise(&over);
         let status = self.rates.status(&snapshot);
         self.out.progress(&status::line(&status));
         self.out.event("status", status);

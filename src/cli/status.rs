@@ -2,7 +2,7 @@
 //!
 //! Owns the shape of that event and the words of the others. Does not own the numbers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use astral_core::{
     ids::{NodeId, StreamId},
@@ -10,7 +10,10 @@ use astral_core::{
 };
 use serde_json::{Value, json};
 
-use crate::node::{Event, NodeSnapshot, StreamRole, StreamStatus};
+use crate::{
+    api::summary::Look,
+    node::{Event, NodeSnapshot, StreamRole, StreamStatus},
+};
 
 /// Remembers the last totals, so that rates can be shown.
 #[derive(Debug, Default)]
@@ -57,6 +60,20 @@ impl Rates {
             "player": snapshot.streams.values().find_map(|stream| stream.player),
         })
     }
+}
+
+/// The streams published here, for their summaries.
+pub fn looks(snapshot: &NodeSnapshot) -> BTreeMap<StreamId, Look> {
+    let look = |id: &StreamId| {
+        let status = snapshot.streams.get(id);
+        let relay = snapshot.relay.streams.iter().find(|relay| relay.stream == *id);
+        Look {
+            audience: relay.map(|relay| relay.audience).unwrap_or_default(),
+            bytes: status.map_or(0, |status| status.bytes),
+            forwarded_bytes: status.map_or(0, |status| status.stats.forwarded_bytes),
+        }
+    };
+    snapshot.overlay.publishing.iter().map(|id| (*id, look(id))).collect()
 }
 
 fn stream(id: StreamId, status: &StreamStatus, watch: Option<&WatchView>) -> Value {

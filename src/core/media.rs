@@ -12,6 +12,7 @@
 //! ```
 
 pub mod amf;
+pub mod audience;
 mod byte_reader;
 pub mod cert;
 pub mod chunk;

@@ -41,7 +41,7 @@ pub fn paginate<T>(
     page: &Page,
     key: impl Fn(&T) -> String,
 ) -> (Vec<T>, Option<String>) {
-    let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
+    let limit = page.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let after = page.after.as_deref().unwrap_or_default();
     let mut rest = items.into_iter().filter(|item| after.is_empty() || *key(item) > *after);
     let items: Vec<T> = rest.by_ref().take(limit).collect();

@@ -4,6 +4,7 @@
 
 use astral_core::{
     ids::{NodeId, StreamId, Stripe},
+    media::audience::Audience,
     overlay::Snapshot,
 };
 use serde::Serialize;
@@ -119,19 +120,51 @@ pub struct FailoverDto {
     pub ago_s: u64,
 }
 
-/// Who watches a stream, as far as this node knows.
+/// Who watches a stream, as far as this node knows. All of it is what nodes say of themselves, five
+/// seconds older with each hop, and no proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct AudienceDto {
     /// Nodes that watch or seed it.
     pub viewers: u32,
     /// What the number covers.
     pub scope: AudienceScope,
+    /// Counted up the tree: this node, unless it publishes the stream, and all below it.
+    pub below: BelowDto,
+}
+
+/// Nodes that take a stream by way of this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct BelowDto {
+    /// All of them.
+    pub nodes: u32,
+    /// Of these, those with a player.
+    pub watching: u32,
+    /// Of these, those whose players were spared chunks in the last seconds.
+    pub stalled: u32,
+    /// Half of the nodes are at most this far behind the source; rounded up, null beyond 8 s.
+    pub delay_p50_ms: Option<u32>,
+    /// The same of nineteen in twenty.
+    pub delay_p95_ms: Option<u32>,
+}
+
+impl From<Audience> for BelowDto {
+    fn from(audience: Audience) -> Self {
+        Self {
+            nodes: audience.nodes,
+            watching: audience.viewers,
+            stalled: audience.stalled,
+            delay_p50_ms: audience.delay_ms(50),
+            delay_p95_ms: audience.delay_ms(95),
+        }
+    }
 }
 
 /// What an audience covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AudienceScope {
+    /// Everybody: this node publishes the stream, and each node tells its parent.
+    Network,
     /// Those that this node's directory has on its list; others have their own.
     Directory,
     /// This node's own children.
@@ -178,10 +211,13 @@ impl StatsDto {
         let parents_seen = || relay.into_iter().flat_map(|relay| &relay.parents);
         let listed = overlay.streams.iter().find(|view| view.stream == id).map(|view| view.viewers);
         let own = u32::try_from(children.len()).unwrap_or(u32::MAX);
-        let audience = match listed.filter(|listed| *listed >= own) {
-            Some(viewers) => AudienceDto { viewers, scope: AudienceScope::Directory },
-            None => AudienceDto { viewers: own, scope: AudienceScope::Children },
+        let below: BelowDto = relay.map(|relay| relay.audience).unwrap_or_default().into();
+        let (viewers, scope) = match listed.filter(|listed| *listed >= own) {
+            _ if role == StreamRole::Publishing => (below.nodes, AudienceScope::Network),
+            Some(viewers) => (viewers, AudienceScope::Directory),
+            None => (own, AudienceScope::Children),
         };
+        let audience = AudienceDto { viewers, scope, below };
         Self {
             id,
             role,

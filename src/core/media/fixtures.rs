@@ -12,6 +12,7 @@ use std::{fs, path::PathBuf};
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    audience::Audience,
     cert::{ChunkSigner, EpochCert, SignedCert, SourceSigner},
     chunk::{ChunkFlags, ChunkHeader, WireChunk},
     flv::{Tag, TagKind, write_header},
@@ -149,7 +150,13 @@ fn up_frames() -> Vec<(&'static str, UpFrame)> {
         ("up-ack", UpFrame::Ack { bytes: 1 << 40, alive: StripeSet(0x00ff) }),
         ("up-cancel", UpFrame::Cancel { stripe: 3, ranges: vec![(1, 1), (5, 9)] }),
         ("up-release", UpFrame::Release { stripe: 15, reason: 2 }),
+        ("up-audience", UpFrame::Audience(audience())),
     ]
+}
+
+fn audience() -> Audience {
+    let seeder = Audience::one(false, false, Some(90));
+    seeder.plus(Audience::one(true, true, Some(700))).plus(Audience::one(true, false, None))
 }
 
 /// A short encoder's stream: metadata, both header styles, keyframes, sound.

@@ -27,6 +27,7 @@
 //! 0x22 ACK       bytes u64, alive u16 (bit set)
 //! 0x23 RELEASE   stripe u8, reason u8
 //! 0x24 CANCEL    stripe u8, count u8 (<= 8), {from u64, to u64}...
+//! 0xa0 AUDIENCE  nodes u32, viewers u32, stalled u32, nodes by delay u32 x 8
 //! ```
 //!
 //! A later version may append fields to the unsigned frames: bytes after the known ones are
@@ -42,6 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::reader::{FrameError, FrameReader, FrameSide, RawFrame};
 use super::{
+    audience::Audience,
     cert::SignedCert,
     chunk::{Payload, WireChunk},
     init::SignedInit,
@@ -99,6 +101,8 @@ pub enum FrameKind {
     Release = 0x23,
     /// [`UpFrame::Cancel`].
     Cancel = 0x24,
+    /// [`UpFrame::Audience`].
+    Audience = 0xa0,
 }
 
 /// The opener's first frame.
@@ -363,6 +367,8 @@ pub enum UpFrame {
         /// Why, for display alone.
         reason: u8,
     },
+    /// Who takes the stream at the child and below it.
+    Audience(Audience),
 }
 
 impl UpFrame {
@@ -376,6 +382,7 @@ impl UpFrame {
             }
             Self::Ack { .. } => 10,
             Self::Release { .. } => 2,
+            Self::Audience(_) => Audience::LEN,
         };
         body.saturating_add(FRAME_HEADER_LEN)
     }
@@ -410,6 +417,10 @@ impl UpFrame {
                 put_frame_header(out, FrameKind::Release, 2);
                 out.put_u8(*stripe);
                 out.put_u8(*reason);
+            }
+            Self::Audience(audience) => {
+                put_frame_header(out, FrameKind::Audience, Audience::LEN);
+                audience.put(out);
             }
         }
     }

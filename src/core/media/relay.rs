@@ -49,6 +49,7 @@
 
 mod anchor;
 mod answer;
+mod audience;
 mod child;
 mod config;
 mod downstream;

@@ -91,7 +91,12 @@ export interface StatsDto {
   verified_chunks?: number | null;
   rejected_chunks?: number | null;
   repaired_chunks?: number | null;
-  audience?: { viewers: number; scope: "children" | "network" } | null;
+  audience?: {
+    viewers: number;
+    scope: "network" | "directory" | "children";
+    /** Counted up the tree: here and below. */
+    below?: { nodes: number; watching: number; stalled: number; delay_p50_ms: number | null; delay_p95_ms: number | null };
+  } | null;
 }
 
 export interface TicketDto {

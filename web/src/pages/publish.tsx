@@ -14,7 +14,7 @@ import { go, paths } from "../route";
 import { node, statsOf, streamOf, streams, told } from "../state/store";
 import { ActionButton, Choices, Copyable, Figure, Meter, Problem, useTitle } from "../ui/parts";
 import { type Capture, CaptureForm, Preview, stopCapture } from "../ui/capture";
-import { StreamLog } from "../ui/stats";
+import { AudienceFigures, StreamLog } from "../ui/stats";
 
 type Source = "camera" | "screen" | "rtmp" | "test";
 
@@ -207,6 +207,7 @@ function Gauges({ id, stream }: { id: string; stream: StreamDto | null }): JSX.E
       <h2>Audience and uplink</h2>
       <div class="figures">
         <Figure name="viewers and seeders" value={stats?.audience?.viewers ?? stream?.viewers ?? 0} />
+        <AudienceFigures stats={stats} />
         <Figure name="fed by this node" value={stats?.children.length ?? 0} />
         <Figure name="bit rate" value={stream?.bitrate_bps ? rate(stream.bitrate_bps) : "–"} />
         {ours && <Figure name="pictures per second" value={ours.figures?.fps ?? "–"} />}
@@ -218,7 +219,8 @@ function Gauges({ id, stream }: { id: string; stream: StreamDto | null }): JSX.E
           <Meter label="Uplink promised" share={used / Math.max(1, uplink.usable_bps)} text={`${rate(used)} of ${rate(uplink.usable_bps)}`} />
         </div>
       )}
-      {stats?.audience?.scope === "children" && <p class="field hint">Viewers counts who registered with this node's directory; others may watch unseen.</p>}
+      <p class="field hint">Each node tells its parent who is below it: counts are what nodes say of themselves, five seconds
+        older with each hop, and nobody proves them.</p>
     </section>
   );
 }

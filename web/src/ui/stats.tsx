@@ -5,7 +5,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { NodeEvent, StatsDto } from "../api/types";
-import { ago, lag, rate, shortId, size } from "../format";
+import { ago, lag, rate, shortId, size, span } from "../format";
 import { node, onEvent, statsOf } from "../state/store";
 import { Figure, NodeName, Spark, useNow } from "./parts";
 
@@ -47,6 +47,13 @@ export function StreamStats({ id, buffered }: { id: string; buffered: () => numb
         <Figure name="skipped chunks" value={orDash(stats?.skipped_chunks)} />
       </div>
       {stats && <Lanes stats={stats} />}
+      {stats && (stats.audience?.below?.nodes ?? 0) > (stats.role === "publishing" ? 0 : 1) && (
+        <div class="field">
+          <h3>{stats.role === "publishing" ? "Audience" : "Here and below this node"}</h3>
+          <div class="figures field"><AudienceFigures stats={stats} /></div>
+          <p class="hint">What nodes say of themselves, five seconds older with each hop; nobody proves it.</p>
+        </div>
+      )}
       {stats && (
         <dl class="facts small field">
           <dt>Received</dt><dd>{size(stats.bytes)}{stats.bitrate_bps > 0 && ` at ${rate(stats.bitrate_bps)}`}</dd>
@@ -56,6 +63,19 @@ export function StreamStats({ id, buffered }: { id: string; buffered: () => numb
         </dl>
       )}
     </section>
+  );
+}
+
+/** Who takes the stream by way of this node, and how well. */
+export function AudienceFigures({ stats }: { stats: StatsDto | null }): JSX.Element {
+  const below = stats?.audience?.below;
+  return (
+    <>
+      <Figure name="of these watching" value={orDash(below?.watching)} title="Nodes with a player; the others forward" />
+      <Figure name="skipping now" value={orDash(below?.stalled)} title="Viewers that were spared chunks in the last seconds" />
+      <Figure name="half is behind by" value={below?.delay_p50_ms == null ? "–" : `≤ ${lag(below.delay_p50_ms)}`} />
+      <Figure name="19 of 20 by" value={below?.delay_p95_ms == null ? "–" : `≤ ${lag(below.delay_p95_ms)}`} />
+    </>
   );
 }
 
@@ -146,6 +166,13 @@ export function inWords(event: NodeEvent): string | null {
       return "The stream ended.";
     case "live":
       return "The stream is live.";
+    case "summary":
+      return `It lasted ${span(Number(event.duration_s))}: ${size(Number(event.bytes))}, sent ${size(Number(event.forwarded_bytes))} from here; ` +
+        `at most ${String(event.nodes_max)} nodes took it and ${String(event.viewers_max)} watched.`;
+    case "recorded":
+      return "The node's recording ended.";
+    case "record_failed":
+      return `The node's recording broke off: ${String(event.detail)}.`;
     case "no_capacity":
       return "Nobody has a free place yet; the node asks again by itself.";
     case "offence":

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     ids::{Direction, STRIPES_MAX, StreamId, Stripe, StripeSet},
     media::{
+        audience::Audience,
         byte_reader::ByteReader,
         cert::{CERT_BYTES_MAX, CertError, SignedCert},
         chunk::{CHUNK_OVERHEAD, CHUNK_PAYLOAD_MAX, ChunkError, WireChunk},
@@ -178,6 +179,7 @@ impl FrameKind {
             0x22 => Self::Ack,
             0x23 => Self::Release,
             0x24 => Self::Cancel,
+            0xa0 => Self::Audience,
             _ => return None,
         })
     }
@@ -194,9 +196,12 @@ impl FrameKind {
             | Self::Gap
             | Self::Shed
             | Self::End => matches!(side, FrameSide::Down),
-            Self::Promote | Self::Want | Self::Ack | Self::Release | Self::Cancel => {
-                matches!(side, FrameSide::Up)
-            }
+            Self::Promote
+            | Self::Want
+            | Self::Ack
+            | Self::Release
+            | Self::Cancel
+            | Self::Audience => matches!(side, FrameSide::Up),
         }
     }
 
@@ -217,7 +222,8 @@ impl FrameKind {
             | Self::Want
             | Self::Ack
             | Self::Release
-            | Self::Cancel => CONTROL_BODY_MAX,
+            | Self::Cancel
+            | Self::Audience => CONTROL_BODY_MAX,
         }
     }
 }
@@ -286,7 +292,8 @@ impl DownFrame<WireChunk> {
             | FrameKind::Want
             | FrameKind::Ack
             | FrameKind::Release
-            | FrameKind::Cancel => Err(FrameError::WrongKind { kind: raw.kind }),
+            | FrameKind::Cancel
+            | FrameKind::Audience => Err(FrameError::WrongKind { kind: raw.kind }),
         }
     }
 }
@@ -381,6 +388,11 @@ impl UpFrame {
                 stripe: read_stripe(&mut body)?,
                 reason: body.u8().ok_or(FrameError::Truncated)?,
             }),
+            FrameKind::Audience => {
+                let audience = Audience::take(&mut body).ok_or(FrameError::Truncated)?;
+                let lawful = audience.is_lawful().then_some(Self::Audience(audience));
+                lawful.ok_or(FrameError::Field { name: "audience" })
+            }
             FrameKind::Hello
             | FrameKind::HelloAck
             | FrameKind::Cert
@@ -610,6 +622,10 @@ mod tests {
                 .prop_map(|(bytes, set)| UpFrame::Ack { bytes, alive: StripeSet(set) }),
             (0..STRIPES_MAX, any::<u8>())
                 .prop_map(|(stripe, reason)| UpFrame::Release { stripe, reason }),
+            vec((any::<bool>(), any::<bool>(), any::<Option<u32>>()), 0..9).prop_map(|nodes| {
+                let nodes = nodes.into_iter().map(|(v, s, ms)| Audience::one(v, s, ms));
+                UpFrame::Audience(nodes.fold(Audience::default(), Audience::plus))
+            }),
         ]
     }
 

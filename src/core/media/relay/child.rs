@@ -12,6 +12,7 @@ use super::{
 use crate::{
     ids::{FeedKey, STRIPES_MAX, Stripe, StripeSet},
     media::{
+        audience::Audience,
         chunk::Payload,
         frame::{DownFrame, Start},
         ranges::RangeSet,
@@ -61,6 +62,8 @@ pub(crate) struct Child<P> {
     pub(crate) sent_at: Timestamp,
     pub(crate) kept_at: Timestamp,
     pub(crate) alive_at: Option<Timestamp>,
+    /// Its newest report of who is there and below, and when it came.
+    pub(crate) audience: Option<(Audience, Timestamp)>,
     queued: u8,
 }
 
@@ -110,6 +113,7 @@ impl<P> Child<P> {
             sent_at: now,
             kept_at: now,
             alive_at: None,
+            audience: None,
             queued: 0,
         }
     }

@@ -96,6 +96,7 @@ impl<P: Payload> Stream<P> {
                 }
             }
             UpFrame::Ack { bytes, alive } => self.on_ack(node, bytes, alive, cx),
+            UpFrame::Audience(audience) => child.audience = Some((audience, cx.now)),
             UpFrame::Release { stripe, reason: _ } => {
                 child.stop(stripe);
                 child.live.remove(stripe);

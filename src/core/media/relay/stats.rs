@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ids::{FeedKey, StreamId, StripeSet},
+    media::audience::Audience,
     units::Bitrate,
 };
 
@@ -214,6 +215,8 @@ pub struct StreamSnapshot {
     pub inits: Vec<u16>,
     /// Chunks missing between others, now.
     pub missing: u64,
+    /// Who takes the stream here and below, as far as they say; the source counts nobody here.
+    pub audience: Audience,
     /// Parents.
     pub parents: Vec<ParentSnapshot>,
     /// Children.

@@ -80,6 +80,9 @@ pub(crate) struct Stream<P> {
     pub(crate) ask_turn: usize,
     pub(crate) neighbours: Neighbours,
     pub(crate) questions: Questions,
+    /// To whom and when the audience was last reported, and what readers had been spared then.
+    pub(super) audience_told: Option<(NodeId, Timestamp)>,
+    pub(super) skips_told: u64,
     window: Duration,
 }
 
@@ -99,6 +102,8 @@ impl<P: Payload> Stream<P> {
             ask_turn: 0,
             neighbours: Neighbours::default(),
             questions: Questions::new(now),
+            audience_told: None,
+            skips_told: 0,
             window: config.ring_window,
         }
     }
@@ -265,6 +270,7 @@ impl<P: Payload> Stream<P> {
             overrun: flow.ring.overrun(),
             inits: flow.inits.keys().copied().collect(),
             missing: missing.map(|gap| gap.to - gap.from + 1).sum(),
+            audience: self.audience(now),
             parents: self.parents.values().map(parent_snapshot).collect(),
             children: self.children.values().map(child_snapshot).collect(),
             sinks: self.sinks.iter().map(|(id, sink)| sink_snapshot(*id, sink)).collect(),

@@ -169,10 +169,14 @@ impl<P: Payload> Stream<P> {
         cx.stats.bytes_in += bytes;
         parent.heard(cx.now);
         parent.read_bytes += bytes;
-        if let Some(bytes) = parent.ack_due(ACK_BYTES, cx.config, cx.now) {
+        let due = parent.ack_due(ACK_BYTES, cx.config, cx.now);
+        if let Some(bytes) = due {
             send_up(parent.feed, UpFrame::Ack { bytes, alive: parent.alive() }, cx);
         }
         cx.wake.arm(parent.ack_at(cx.config), RelayTimeout::Ack);
+        if due.is_some() {
+            self.report_audience(cx);
+        }
     }
 
     pub(crate) fn on_offence(&mut self, node: NodeId, _kind: FeedOffence, cx: &mut Ctx<'_, P>) {
@@ -230,6 +234,7 @@ impl<P: Payload> Stream<P> {
             cx.wake.arm(silent_at, RelayTimeout::Silence);
             self.report(node, cx);
         }
+        self.report_audience(cx);
     }
 
     /// Sends the PROMOTEs that a parent is still to get, if it can understand them.

@@ -109,7 +109,7 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args).await,
             Self::Run(args) => run::run(args).await,
-            Self::Publish(args) => publish::run(*args).await,
+            Self::Publish(args) => Box::pin(publish::run(*args)).await,
             Self::Play(args) => play::run(*args).await,
             Self::Seed(args) => seed::run(args).await,
             Self::Devices(args) => devices::run(&args),

@@ -99,8 +99,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<()> {
 }
 
 /// Lets the local API examine the running node, whose keys are in `folder`.
-pub fn offer(local: &Local, handle: Handle, settings: Settings, folder: Option<PathBuf>) {
-    let settings = Arc::new(settings);
+pub fn offer(local: &Local, handle: Handle, settings: Arc<Settings>, folder: Option<PathBuf>) {
     local.offer_doctor(Arc::new(move || {
         let (handle, settings, folder) = (handle.clone(), settings.clone(), folder.clone());
         Box::pin(async move {

@@ -6,6 +6,7 @@
 use std::{
     future::Future,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -83,7 +84,7 @@ impl Host {
     /// When a setting is wrong, a port or the data directory is taken, or keys can't be read.
     pub async fn start(settings: Settings, args: &HostArgs, command: &str) -> anyhow::Result<Self> {
         let out = Output { json: settings.json };
-        let told = settings.clone();
+        let told = Arc::new(settings.clone());
         let config = node_config(&settings)?;
         let (handle, running, folder) = if settings.ephemeral {
             let (handle, running) = Node::start(config).await?;

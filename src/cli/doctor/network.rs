@@ -102,6 +102,8 @@ pub async fn running(handle: &Handle, settings: &Settings) -> Vec<Check> {
     vec![
         listening(&now),
         supernodes(&now, settings.bootstrap.len(), settings.mdns),
+        reachability(&now),
+        router(&now),
         uplink(settings),
     ]
 }

@@ -379,6 +379,7 @@ impl Media {
                 RelayOutput::RepairAnswer { to, id, answer } => {
                     self.send(News::Repair(RepairNews::Answer { id, to, answer }));
                 }
+                RelayOutput::ChildQuiet { feed } => self.report(Input::ChildQuiet { feed }),
                 RelayOutput::Stalled { feed } => self.report(Input::ChildStalled { feed }),
                 RelayOutput::Shed { feed, stripes } => {
                     self.report(Input::ChildShed { feed, stripes });

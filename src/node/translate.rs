@@ -43,6 +43,7 @@ pub fn progress(progress: relay::FeedProgress) -> overlay::FeedReport {
         .map(|stripe| overlay::StripeProgress {
             stripe: stripe.stripe,
             head_stripe_seq: stripe.head_stripe_seq,
+            claimed_stripe_seq: stripe.claimed_stripe_seq,
             bytes: stripe.bytes,
             age_ms: stripe.age_ms,
             gaps: stripe.gaps,

@@ -204,6 +204,7 @@ impl SimNode {
             RelayOutput::RepairAnswer { to, id, answer } => {
                 self.answer_neighbour(to, id, answer, cx);
             }
+            RelayOutput::ChildQuiet { feed } => self.tell(Input::ChildQuiet { feed }, cx),
             RelayOutput::Stalled { feed } => self.tell(Input::ChildStalled { feed }, cx),
             RelayOutput::Shed { feed, stripes } => {
                 self.tell(Input::ChildShed { feed, stripes }, cx);
@@ -435,6 +436,7 @@ fn report(progress: FeedProgress) -> FeedReport {
         .map(|stripe| StripeProgress {
             stripe: stripe.stripe,
             head_stripe_seq: stripe.head_stripe_seq,
+            claimed_stripe_seq: stripe.claimed_stripe_seq,
             bytes: stripe.bytes,
             age_ms: stripe.age_ms,
             gaps: stripe.gaps,

@@ -191,6 +191,12 @@ pub struct Tuning {
     /// A promoted parent that has brought nothing for this long has broken its promise: a request,
     /// its answer and some stripe intervals (guess).
     pub deliver_timeout: Duration,
+    /// A parent that claims ever more of a stripe and sends none of it for this long is replaced
+    /// (rule R4). Four intervals of a stripe are 400 ms; half as much again for a loaded sender.
+    pub withheld_after: Duration,
+    /// A parent without anything new of a stripe for this long, while others have it, is replaced
+    /// (rule R3): what it takes itself to find a parent, several times over.
+    pub starved_after: Duration,
     /// A stripe must have come from its parent for this long before a standby is looked for.
     pub standby_after: Duration,
     /// Between two candidates asked to stand by; doubled with jitter up to `standby_pause_max`.
@@ -230,8 +236,11 @@ pub struct Tuning {
 
     /// Between summaries of a supernode to the coordinators of streams, when something changed.
     pub summary_every: Duration,
-    /// A summary, or a coordinator's answer, counts for this long. It is repeated in a third of it.
+    /// A summary counts for this long. It is repeated in a third of it, and at once when it changes.
     pub summary_lifetime: Duration,
+    /// A coordinator's answer counts for this long: nobody tells when it changes, and whom it names
+    /// may be dead by then.
+    pub heard_lifetime: Duration,
     /// Between exchanges of coordinators, when something changed.
     pub share_every: Duration,
     /// Coordinators are asked again after this when little is known of a stream.
@@ -332,6 +341,8 @@ impl Default for Tuning {
             candidates_max: 64,
             soft_keep: Duration::from_millis(1_200),
             deliver_timeout: Duration::from_millis(900),
+            withheld_after: Duration::from_millis(600),
+            starved_after: Duration::from_secs(3),
             standby_after: Duration::from_secs(1),
             standby_pause: Duration::from_millis(500),
             standby_pause_max: Duration::from_secs(6),
@@ -349,6 +360,7 @@ impl Default for Tuning {
             leave_max: Duration::from_secs(2),
             summary_every: Duration::from_secs(5),
             summary_lifetime: Duration::from_secs(45),
+            heard_lifetime: Duration::from_secs(10),
             share_every: Duration::from_secs(1),
             ask_coordinators_every: Duration::from_secs(5),
             find_deadline: Duration::from_secs(3),

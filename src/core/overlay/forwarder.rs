@@ -75,6 +75,19 @@ struct Child {
     up: bool,
     /// When it last gave a sign of life.
     heard_at: Timestamp,
+    /// It acknowledges nothing of what it is sent.
+    quiet: bool,
+}
+
+impl Child {
+    const fn heard(&mut self, now: Timestamp) {
+        (self.heard_at, self.quiet) = (now, false);
+    }
+
+    /// It gives no sign of life, for `patience` or though it has something to acknowledge.
+    fn seems_dead(&self, patience: Duration, now: Timestamp) -> bool {
+        self.up && (self.quiet || now.since(self.heard_at) >= patience)
+    }
 }
 
 impl Forwarder {
@@ -118,7 +131,7 @@ impl Forwarder {
         if let Some(child) = self.children.get_mut(&(ask.stream, from)) {
             child.contact = ask.contact.clone();
             (child.free, child.slots) = (ask.free, ask.slots);
-            child.heard_at = local.now;
+            child.heard(local.now);
         }
         self.update_feed(local, ask.stream, from);
         let redirect = if refused.is_empty() {
@@ -199,7 +212,7 @@ impl Forwarder {
             return;
         };
         child.up = true;
-        child.heard_at = local.now;
+        child.heard(local.now);
         let reservation = local.now + local.config.tuning.reservation;
         for stripe in stripes.iter() {
             if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe)
@@ -240,12 +253,19 @@ impl Forwarder {
     /// A child acknowledged bytes of these stripes.
     pub(super) fn child_alive(&mut self, local: &mut Local, feed: FeedKey, stripes: StripeSet) {
         if let Some(child) = self.children.get_mut(&(feed.stream, feed.peer)) {
-            child.heard_at = local.now;
+            child.heard(local.now);
         }
         for stripe in stripes.iter() {
             if let Some(ticket) = self.ticket_of(feed.stream, feed.peer, stripe) {
                 self.renew(local, ticket, true);
             }
+        }
+    }
+
+    /// A child acknowledges nothing: its slots are for whoever asks.
+    pub(super) fn child_quiet(&mut self, feed: FeedKey) {
+        if let Some(child) = self.children.get_mut(&(feed.stream, feed.peer)) {
+            child.quiet = true;
         }
     }
 

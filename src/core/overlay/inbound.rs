@@ -93,6 +93,7 @@ impl Overlay {
             | Input::Shed { .. }
             | Input::PromoteAsked { .. }
             | Input::ChildAlive { .. }
+            | Input::ChildQuiet { .. }
             | Input::ChildStalled { .. }
             | Input::ChildShed { .. }
             | Input::Released { .. }) => self.on_feed(input),
@@ -166,6 +167,7 @@ impl Overlay {
             | Input::Shed { .. }
             | Input::PromoteAsked { .. }
             | Input::ChildAlive { .. }
+            | Input::ChildQuiet { .. }
             | Input::ChildStalled { .. }
             | Input::ChildShed { .. }
             | Input::Released { .. }
@@ -277,6 +279,7 @@ impl Overlay {
             }
             Input::PromoteAsked { feed, stripe } => forwarder.promote_asked(local, feed, stripe),
             Input::ChildAlive { feed, stripes } => forwarder.child_alive(local, feed, stripes),
+            Input::ChildQuiet { feed } => forwarder.child_quiet(feed),
             Input::ChildStalled { feed } => forwarder.child_stalled(local, feed),
             Input::ChildShed { feed, stripes } => forwarder.child_shed(local, feed, stripes),
             Input::Released { feed, stripe } => forwarder.on_released(local, feed, stripe),

@@ -189,6 +189,11 @@ pub enum Input {
         /// Which stripes.
         stripes: StripeSet,
     },
+    /// A child has bytes and acknowledges none: perhaps it is dead.
+    ChildQuiet {
+        /// Which feed (to the child).
+        feed: FeedKey,
+    },
     /// A child never drains: it is to be disconnected.
     ChildStalled {
         /// Which feed (to the child).
@@ -405,9 +410,11 @@ pub struct StripeProgress {
     pub stripe: Stripe,
     /// Newest stripe-sequence number that arrived.
     pub head_stripe_seq: u64,
+    /// Newest stripe-sequence number that the parent sent or says it has.
+    pub claimed_stripe_seq: u64,
     /// Payload bytes.
     pub bytes: u64,
-    /// Age of the newest chunk at the parent, as its keepalive says; 0 when chunks flow.
+    /// Age of the newest chunk that is here, whoever brought it.
     pub age_ms: u32,
     /// Runs of chunks that are missing.
     pub gaps: u32,

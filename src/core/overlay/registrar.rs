@@ -200,6 +200,9 @@ impl Registrar {
             let Some(contact) = found.cloned() else { continue };
             let depth = depths.iter().copied().min().unwrap_or(u8::MAX);
             let is_charge = self.backups.contains(&node);
+            if is_charge && self.is_overdue(local, &node) {
+                continue;
+            }
             let candidate = Candidate { contact, depths, free, source: false };
             // Of those equally good all take turns.
             ranked.push((is_charge, free == 0, depth, local.random(), candidate));
@@ -383,6 +386,14 @@ impl Registrar {
             let until = local.now + local.config.tuning.member_lease;
             self.neighbours.insert(node, load, until);
         }
+    }
+
+    /// A charge that has not renewed its registration when it should have is perhaps dead.
+    fn is_overdue(&self, local: &Local, charge: &NodeId) -> bool {
+        let tuning = &local.config.tuning;
+        let due_in = tuning.backup_lease.saturating_sub(tuning.backup_renew_every);
+        let left = self.backups.deadline(charge).map(|at| at.since(local.now));
+        left.is_some_and(|left| left + tuning.dir_timeout < due_in)
     }
 
     fn drop_statuses(&mut self, node: NodeId) {

@@ -3,7 +3,9 @@
 //! Owns the seats of its stripes, the feeds from parents, and when the stream plays, is lost or has
 //! ended. Does not own tickets given to children (see `forwarder`), nor bytes.
 
+mod duplicates;
 mod failover;
+mod rules;
 mod search;
 mod seat;
 mod standby;
@@ -69,9 +71,11 @@ struct Feed {
     up: bool,
     /// Nothing at all has come for too long, not even a keepalive.
     silent: bool,
+    /// When a chunk of any stripe last came on it.
+    brought_at: Timestamp,
     since: Timestamp,
     reask_at: Timestamp,
-    duplicates: failover::DuplicateWatch,
+    duplicates: duplicates::DuplicateWatch,
 }
 
 /// Asking the directory for candidates.

@@ -74,6 +74,15 @@ enum Happening {
     Acks,
 }
 
+/// Why a parent that lives brings nothing.
+#[derive(Clone, Copy)]
+pub(super) enum Kept {
+    /// It says that it has it.
+    Withheld,
+    /// It has nothing itself; what neighbours brought the child is so old, in milliseconds.
+    Starved(u32),
+}
+
 pub(super) struct Testnet {
     pub(super) now: Timestamp,
     pub(super) events: Vec<(Timestamp, NodeId, Event)>,
@@ -86,6 +95,8 @@ pub(super) struct Testnet {
     pub(super) no_gossip: bool,
     /// These supernodes know of no stream when members ask, and offer none.
     pub(super) liars: BTreeSet<NodeId>,
+    /// These parents bring these children nothing, for this reason.
+    pub(super) kept: BTreeMap<(NodeId, NodeId), Kept>,
     nodes: BTreeMap<NodeId, SimNode>,
     feeds: BTreeMap<(StreamId, NodeId, NodeId), SimFeed>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
@@ -157,6 +168,7 @@ impl Testnet {
             lose_answers: 0,
             no_gossip: false,
             liars: BTreeSet::new(),
+            kept: BTreeMap::new(),
             nodes: BTreeMap::new(),
             feeds: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -691,8 +703,9 @@ impl Testnet {
                 continue;
             }
             let alive = self.nodes[parent].health == Health::Alive;
+            let kept = self.kept.get(&(*parent, *child)).copied();
             let mut moved = false;
-            for stripe in feed.flow_set().iter().filter(|_| alive) {
+            for stripe in feed.flow_set().iter().filter(|_| alive && kept.is_none()) {
                 let head = before[parent].get(&(*stream, stripe)).copied().unwrap_or(0);
                 let mine = self.nodes.get_mut(child).unwrap().heads.entry((*stream, stripe));
                 let mine = mine.or_default();
@@ -707,16 +720,26 @@ impl Testnet {
                 feed.heard_at = self.now;
             }
             let silent = self.now.since(feed.heard_at) >= T_DEAD;
-            let due = self.now.since(feed.reported_at) >= secs(1);
+            let due = self.now.since(feed.reported_at) >= secs(1) || kept.is_some();
             if moved || silent != feed.silent || due {
                 feed.silent = silent;
                 feed.reported_at = self.now;
                 let heads = &self.nodes[child].heads;
+                let claims = match kept {
+                    Some(Kept::Withheld) => &before[parent],
+                    Some(Kept::Starved(_)) | None => heads,
+                };
+                let age_ms = match kept {
+                    Some(Kept::Starved(age_ms)) => age_ms,
+                    // Nobody but parents brings anything here.
+                    Some(Kept::Withheld) | None => u32::MAX,
+                };
                 let stripes = feed.promoted.iter().map(|stripe| StripeProgress {
                     stripe,
                     head_stripe_seq: heads.get(&(*stream, stripe)).copied().unwrap_or(0),
+                    claimed_stripe_seq: claims.get(&(*stream, stripe)).copied().unwrap_or(0),
                     bytes: feed.bytes.get(&stripe).copied().unwrap_or(0),
-                    age_ms: 0,
+                    age_ms,
                     gaps: 0,
                     depth: 0,
                 });

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    config::{RANGES_MAX, WANTED_MAX, WINDOW_MIN},
+    config::{RANGES_MAX, RelayConfig, WANTED_MAX, WINDOW_MIN},
     parent::Rtt,
 };
 use crate::{
@@ -58,6 +58,8 @@ pub(crate) struct Child<P> {
     pub(crate) drained_at: Timestamp,
     /// When it was last told of as stalled; it is told of once.
     pub(crate) stalled_at: Option<Timestamp>,
+    /// It was told of as quiet.
+    pub(crate) quiet: bool,
     pub(crate) shed_at: Option<Timestamp>,
     pub(crate) sent_at: Timestamp,
     pub(crate) kept_at: Timestamp,
@@ -109,6 +111,7 @@ impl<P> Child<P> {
             held_up: false,
             drained_at: now,
             stalled_at: None,
+            quiet: false,
             shed_at: None,
             sent_at: now,
             kept_at: now,
@@ -130,6 +133,14 @@ impl<P> Child<P> {
 
     pub(crate) const fn unacked(&self) -> u64 {
         self.sent_bytes - self.acked_bytes
+    }
+
+    /// When it will be quiet, or stalled, unless it acknowledges something.
+    pub(crate) fn doubtful_at(&self, config: &RelayConfig) -> Timestamp {
+        if self.unacked() == 0 || self.stalled_at.is_some() {
+            return Timestamp::NEVER;
+        }
+        self.drained_at + if self.quiet { config.stall_after } else { config.quiet_after }
     }
 
     /// Bytes that wait in the driver; 0 if the driver never says what it handed on.
@@ -157,6 +168,10 @@ impl<P> Child<P> {
         self.acked_bytes = read;
         self.drained_at = now;
         self.stalled_at = None;
+        if std::mem::take(&mut self.quiet) {
+            // That it lives is news.
+            self.alive_at = None;
+        }
         acked
     }
 

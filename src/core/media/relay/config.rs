@@ -36,6 +36,9 @@ pub struct RelayConfig {
     pub shed_grace: Duration,
     /// Unacknowledged bytes without progress for this long make a child stalled (design: 5 s).
     pub stall_after: Duration,
+    /// A child that has bytes and acknowledges none for this long is perhaps dead: its slots may be
+    /// given away. Eight intervals of its ACKs (QUIC takes seconds to notice a host that is gone).
+    pub quiet_after: Duration,
     /// A gap that the live parent has not begun to fill for so long is asked of others (guess: two
     /// stripe intervals and a round trip).
     pub gap_patience: Duration,
@@ -68,6 +71,7 @@ impl Default for RelayConfig {
             backlog_max: Duration::from_secs(1),
             shed_grace: Duration::from_secs(1),
             stall_after: Duration::from_secs(5),
+            quiet_after: Duration::from_millis(800),
             gap_patience: Duration::from_millis(300),
             gap_retry: Duration::from_millis(500),
             uplink_assumed: Bitrate::from_mbps(10),

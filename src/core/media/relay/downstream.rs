@@ -217,9 +217,7 @@ impl<P: Payload> Stream<P> {
             if !child.ready.is_empty() {
                 cx.wake.arm(cx.now + Duration::from_millis(100), RelayTimeout::Backlog);
             }
-            if child.unacked() > 0 && child.stalled_at.is_none() {
-                cx.wake.arm(child.drained_at + cx.config.stall_after, RelayTimeout::Backlog);
-            }
+            cx.wake.arm(child.doubtful_at(cx.config), RelayTimeout::Backlog);
         }
     }
 
@@ -373,7 +371,12 @@ impl<P: Payload> Stream<P> {
     /// Takes stripes from a child that is too slow, one at a time; tells of one that is stuck.
     fn judge_backlog(&mut self, node: NodeId, cx: &mut Ctx<'_, P>) {
         let Some(child) = self.children.get_mut(&node) else { return };
-        let stuck = child.unacked() > 0 && cx.now.since(child.drained_at) >= cx.config.stall_after;
+        let waits = child.unacked() > 0;
+        if waits && !child.quiet && cx.now.since(child.drained_at) >= cx.config.quiet_after {
+            child.quiet = true;
+            cx.out.push_back(RelayOutput::ChildQuiet { feed: child.feed });
+        }
+        let stuck = waits && cx.now.since(child.drained_at) >= cx.config.stall_after;
         if stuck && child.stalled_at.is_none() {
             child.stalled_at = Some(cx.now);
             cx.stats.stalls += 1;

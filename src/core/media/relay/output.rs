@@ -62,6 +62,12 @@ pub enum RelayOutput<P> {
         /// Which stripes.
         stripes: StripeSet,
     },
+    /// For the overlay: a child has bytes and has acknowledged none of them for a while. Once, until it
+    /// does again, which `ChildAlive` says.
+    ChildQuiet {
+        /// The feed to the child.
+        feed: FeedKey,
+    },
     /// For the overlay: a child has not drained a byte for 5 s while bytes were waiting. Once.
     Stalled {
         /// The feed to the child.
@@ -190,6 +196,8 @@ pub struct StripeProgress {
     pub stripe: Stripe,
     /// `stripe_seq` of the newest chunk that came on this feed.
     pub head_stripe_seq: u64,
+    /// `stripe_seq` of the newest chunk that the parent sent or says it has.
+    pub claimed_stripe_seq: u64,
     /// Bytes of chunks of the stripe that came on this feed.
     pub bytes: u64,
     /// How old, in milliseconds, the newest chunk of the stripe is: time since the source cut it.

@@ -225,6 +225,7 @@ impl Parent {
             .map(|(stripe, seen)| StripeProgress {
                 stripe,
                 head_stripe_seq: seen.head.unwrap_or(0),
+                claimed_stripe_seq: seen.claimed.max(seen.head).unwrap_or(0),
                 bytes: seen.bytes,
                 age_ms: age_ms(stripe),
                 gaps: seen.gaps,

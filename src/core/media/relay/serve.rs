@@ -52,9 +52,7 @@ impl<P: Payload> Stream<P> {
             child.sent_at = cx.now;
             cx.out.push_back(RelayOutput::Down { feed: child.feed, frames });
         }
-        if child.unacked() > 0 && child.stalled_at.is_none() {
-            cx.wake.arm(child.drained_at + cx.config.stall_after, RelayTimeout::Backlog);
-        }
+        cx.wake.arm(child.doubtful_at(cx.config), RelayTimeout::Backlog);
         if !child.ready.is_empty() {
             cx.wake.arm(cx.now + cx.config.backlog_max / 4, RelayTimeout::Backlog);
         }

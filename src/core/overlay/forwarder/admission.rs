@@ -34,12 +34,14 @@ impl Forwarder {
         free.saturating_sub(self.reserved_for_others(stream, None, local.now))
     }
 
-    /// How many stripes of a stream this node can feed, those that it feeds among them.
+    /// How many stripes of a stream this node can feed, those that it feeds among them. A slot that is
+    /// used twice while a child moves is one.
     pub(in super::super) fn slots(&self, local: &Local, stream: StreamId) -> u16 {
         let Some(carried) = local.carried.get(&stream).filter(|carried| !carried.closing) else {
             return 0;
         };
         let used = u16::try_from(self.live(stream).count()).unwrap_or(u16::MAX);
+        let used = used.saturating_sub(self.moving(stream));
         self.unused_slots(local, stream, carried).saturating_add(used)
     }
 
@@ -265,7 +267,7 @@ impl Forwarder {
         self.by_seat.insert(seat, ticket);
         let contact = ask.contact.clone();
         let (free, slots, heard_at) = (ask.free, ask.slots, local.now);
-        let fresh = Child { contact, free, slots, up: false, heard_at };
+        let fresh = Child { contact, free, slots, up: false, heard_at, quiet: false };
         let child = self.children.entry((seat.stream, seat.child)).or_insert(fresh);
         if child.up {
             self.send_path(local, to_child(seat.stream, seat.child), seat.stripe);

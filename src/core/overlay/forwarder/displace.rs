@@ -103,7 +103,7 @@ impl Forwarder {
     }
 
     /// Children that were told to move and have not.
-    fn moving(&self, stream: StreamId) -> u16 {
+    pub(super) fn moving(&self, stream: StreamId) -> u16 {
         let moving = |given: &Given| given.stage == Stage::Ending(RevokeReason::Rebalance);
         let moving = self.live(stream).filter(|(_, given)| moving(given)).count();
         u16::try_from(moving).unwrap_or(u16::MAX)
@@ -113,7 +113,7 @@ impl Forwarder {
     /// Returns whether one was freed.
     pub(super) fn reclaim(&mut self, local: &mut Local, wanting: Seat) -> bool {
         let patience = local.config.tuning.child_silence;
-        let dead = |child: &Child| child.up && local.now.since(child.heard_at) >= patience;
+        let dead = |child: &Child| child.seems_dead(patience, local.now);
         let held = self.live(wanting.stream).find(|(_, given)| {
             let child = self.children.get(&(wanting.stream, given.seat.child));
             given.seat.child != wanting.child && child.is_some_and(dead)

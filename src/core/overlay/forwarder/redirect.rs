@@ -27,7 +27,7 @@ impl Forwarder {
             if *node == asker || local.is_banned(node) || child.contact.addrs.is_empty() {
                 continue;
             }
-            let silent = local.now.since(child.heard_at) >= local.config.tuning.child_silence;
+            let silent = child.seems_dead(local.config.tuning.child_silence, local.now);
             let (stripes, _) = self.stripes_by_class(stream, *node);
             if silent || !wanted.iter().any(|stripe| stripes.contains(stripe)) {
                 continue;

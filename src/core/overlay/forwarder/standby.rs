@@ -67,8 +67,8 @@ impl Forwarder {
         self.update_feed(local, stream, child);
     }
 
-    /// A promised slot is needed now: a free one, that of a dead child, or that of a child that
-    /// contributes less. Else the promise is broken, at once and aloud.
+    /// A promised slot is needed now: a free one, or that of a dead child. Else the promise is broken,
+    /// at once and aloud.
     fn keep_promise(&mut self, local: &mut Local, carried: &Carried, seat: Seat, ticket: TicketId) {
         let mut admitted = self.admit(local, carried, seat, true);
         if is_full(admitted) && self.reclaim(local, seat) {

@@ -132,8 +132,8 @@ impl Coordination {
         few: bool,
     ) {
         let tuning = &local.config.tuning;
-        let pause = if few { tuning.ask_coordinators_every } else { tuning.summary_lifetime };
-        let lifetime = tuning.summary_lifetime;
+        let lifetime = tuning.heard_lifetime;
+        let pause = if few { tuning.ask_coordinators_every } else { lifetime };
         let (now, until) = (local.now, local.now + tuning.find_deadline);
         let is_fresh = of_stream_deadlines(&self.heard, stream)
             .any(|deadline| deadline.since(now) + pause > lifetime);
@@ -169,7 +169,7 @@ impl Coordination {
             && self.heard.len() < TOLD_MAX
         {
             // An empty answer counts as well: it is not asked for again at once.
-            let until = local.now + local.config.tuning.summary_lifetime;
+            let until = local.now + local.config.tuning.heard_lifetime;
             self.heard.insert((stream, from), candidates, until);
         }
         let Some(question) = self.questions.get_mut(&stream) else { return Waiting::new() };

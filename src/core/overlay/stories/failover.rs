@@ -5,7 +5,7 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::super::{
     Command, EndReason, Event, Input, MoveCause, OverlayConfig, RoleChoice,
-    testnet::{Health, Testnet, config, ms, secs},
+    testnet::{Health, Kept, Testnet, config, ms, secs},
 };
 use crate::{
     ids::{NodeId, StreamId},
@@ -171,6 +171,39 @@ fn a_standby_that_is_silent_itself_is_not_called() {
         });
     }
     assert!(called > 0, "no viewer had both");
+}
+
+#[test]
+fn a_parent_that_claims_and_withholds_is_replaced_and_complained_of() {
+    let mut scene = scene(130, 6, 1, 4);
+    let victim = scene.forwarder();
+    let child = scene.children(victim)[0];
+    let at = scene.net.now;
+    scene.net.kept.insert((victim, child), Kept::Withheld);
+    scene.net.run(secs(2));
+    let moves = scene.moves_since(at);
+    assert!(moves.iter().any(|(node, cause, _)| *node == child && *cause == MoveCause::Withheld));
+    assert_ne!(scene.net.parents(child, scene.stream), [Some(victim)]);
+    scene.net.run(secs(5));
+    assert_eq!(scene.net.asked_for.get("complain"), Some(&1));
+}
+
+#[test]
+fn a_starved_parent_is_stayed_with_until_others_are_clearly_better_off() {
+    let mut scene = scene(131, 6, 1, 4);
+    let victim = scene.forwarder();
+    let child = scene.children(victim)[0];
+    // The whole stream stands: nobody is better off.
+    scene.net.kept.insert((victim, child), Kept::Starved(5_000));
+    scene.net.run(secs(4));
+    assert_eq!(scene.net.parents(child, scene.stream), [Some(victim)]);
+    // Neighbours have it, and it has come from them for a while.
+    let at = scene.net.now;
+    scene.net.kept.insert((victim, child), Kept::Starved(100));
+    scene.net.run(secs(2));
+    let moves = scene.moves_since(at);
+    assert!(moves.iter().any(|(node, cause, _)| *node == child && *cause == MoveCause::Starved));
+    assert!(!scene.net.asked_for.contains_key("complain"), "it is nobody's fault");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What a child does with the tickets it holds when answers come late, or tell of other tickets.
 
 use super::super::{
-    Event, OverlayConfig, Request, RoleChoice, TicketEnd, TicketId, TicketRequest, TicketView,
-    testnet::{Testnet, config, ms, secs},
+    Event, Input, OverlayConfig, Request, RoleChoice, TicketEnd, TicketId, TicketRequest,
+    TicketView,
+    testnet::{Health, Testnet, config, ms, secs},
 };
 use crate::{
-    ids::{NodeId, StreamId},
+    ids::{Direction, FeedKey, NodeId, StreamId, StripeSet},
     units::Bitrate,
 };
 
@@ -57,6 +58,41 @@ fn a_late_answer_to_an_older_ask_does_not_give_back_the_ticket_in_use() {
         assert_eq!(tickets(&net.snapshot(source).given), in_use, "seed {seed}");
         assert_eq!(net.sends(source, stream), u32::from(STRIPES), "seed {seed}");
     }
+}
+
+/// A source with one slot, the child that has it, and one that came too late.
+fn full(seed: u64) -> (Testnet, StreamId, NodeId, NodeId, NodeId) {
+    let mut net = Testnet::new(seed);
+    let source = net.add(1, OverlayConfig { max_copies: Some(1), ..config() }, &[]);
+    net.run(secs(3));
+    let stream = net.publish(source, "garden", Bitrate::from_mbps(1), 1);
+    let none = OverlayConfig { max_copies: Some(0), ..config() };
+    let [child, late] = [10, 11].map(|index| net.add(index, none.clone(), &[source]));
+    net.run(secs(2));
+    net.watch(child, stream);
+    net.run_until("playing", secs(5), |net| net.plays(child, stream));
+    (net, stream, source, child, late)
+}
+
+#[test]
+fn the_slot_of_a_child_that_acknowledges_nothing_goes_to_whoever_asks() {
+    let (mut net, stream, source, dead, late) = full(402);
+    net.set_health(dead, Health::Frozen);
+    let feed = FeedKey { stream, peer: dead, direction: Direction::ToChild };
+    net.input(source, Input::ChildQuiet { feed });
+    net.watch(late, stream);
+    net.run_until("playing", secs(1), |net| net.plays(late, stream));
+}
+
+#[test]
+fn a_child_that_acknowledges_again_keeps_its_slot() {
+    let (mut net, stream, source, child, late) = full(403);
+    let feed = FeedKey { stream, peer: child, direction: Direction::ToChild };
+    net.input(source, Input::ChildQuiet { feed });
+    net.input(source, Input::ChildAlive { feed, stripes: StripeSet::first(1) });
+    net.watch(late, stream);
+    net.run(secs(3));
+    assert!(net.plays(child, stream) && !net.plays(late, stream));
 }
 
 #[test]

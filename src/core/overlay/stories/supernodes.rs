@@ -117,6 +117,40 @@ fn a_stream_plays_on_and_is_found_while_its_supernode_dies() {
 }
 
 #[test]
+fn a_backup_does_not_name_a_charge_that_fell_silent() {
+    let mut net = Testnet::new(41);
+    let one = net.add(1, boss(100), &[]);
+    let two = net.add(2, boss(100), &[one]);
+    net.run(secs(3));
+    for index in 10..13 {
+        net.set_latency(node(index), one, ms(1));
+    }
+    let source = net.add(10, member(), &[one, two]);
+    let viewers: Vec<_> = (11..13).map(|index| net.add(index, member(), &[one, two])).collect();
+    net.run(secs(5));
+    let stream = net.publish(source, "garden", Bitrate::from_mbps(1), 1);
+    net.run(secs(1));
+    viewers.iter().for_each(|viewer| net.watch(*viewer, stream));
+    net.run(secs(40));
+    assert!(viewers.iter().all(|viewer| homes(&net, *viewer) == (Some(one), Some(two))));
+    let names = |net: &mut Testnet, who: NodeId| match net.inject(
+        source,
+        two,
+        Request::Dir(DirRequest::Carriers { stream }),
+    ) {
+        Response::Dir(DirResponse::Candidates { candidates, .. }) => {
+            candidates.iter().any(|candidate| candidate.contact.node == who)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(viewers.iter().all(|viewer| names(&mut net, *viewer)), "the backup knows its charges");
+    net.set_health(viewers[0], Health::Frozen);
+    net.run(secs(20));
+    assert!(!names(&mut net, viewers[0]), "it has not renewed when it should have");
+    assert!(names(&mut net, viewers[1]));
+}
+
+#[test]
 fn a_member_moves_to_a_clearly_nearer_supernode_after_two_looks_and_not_for_less() {
     let mut net = Testnet::new(5);
     let far = net.add(1, boss(100), &[]);

@@ -1,9 +1,8 @@
-//! When a parent is lost, and what then: rules R1 (closed) and R2 (silent).
+//! When a parent is lost, and what then: rules R1 (closed) and R2 (silent); and when one is to be
+//! replaced though it speaks, as the rules of `rules` say.
 //!
 //! Owns the judgement of feeds. Does not own the search for a successor (see `search`), nor who
 //! stands by (see `standby`).
-
-use std::time::Duration;
 
 use super::{
     super::{
@@ -11,10 +10,12 @@ use super::{
         PATH_MAX, forwarder::Forwarder, local::Local,
     },
     Held, Seat, Stage, Subscriber,
+    duplicates::DuplicateWatch,
+    rules::Conduct,
 };
 use crate::{
     ids::{NodeId, Stripe, StripeSet},
-    time::{Timestamp, micros},
+    time::micros,
 };
 
 impl Subscriber {
@@ -155,6 +156,7 @@ impl Subscriber {
         } else {
             self.speaks(local, forwarder, parent);
         }
+        let mut doubtful = Vec::new();
         for progress in &report.stripes {
             let stripe = progress.stripe;
             if self.resumes(parent, stripe, progress.bytes) {
@@ -164,8 +166,14 @@ impl Subscriber {
             let Some(held) = seat.live.as_mut().filter(|held| held.parent == parent) else {
                 continue;
             };
-            if progress.bytes <= held.bytes {
+            let brought = progress.bytes > held.bytes;
+            held.conduct.note(progress.claimed_stripe_seq, brought, local.now);
+            if !brought {
+                doubtful.push(progress);
                 continue;
+            }
+            if let Some(feed) = self.feeds.get_mut(&parent) {
+                feed.brought_at = local.now;
             }
             held.bytes = progress.bytes;
             self.progress_at = local.now;
@@ -178,6 +186,9 @@ impl Subscriber {
                 held.delivered = true;
                 self.first_bytes(local, forwarder, stripe);
             }
+        }
+        for progress in doubtful {
+            self.judge_conduct(local, parent, progress);
         }
         self.say_playing(local);
     }
@@ -192,7 +203,8 @@ impl Subscriber {
             let seat = &mut self.seats[usize::from(stripe)];
             local.emit(Output::Promote { feed, stripe });
             let path = next.path.clone();
-            let next = Held { since: local.now, ..next };
+            let conduct = Conduct::new(local.now);
+            let next = Held { since: local.now, conduct, ..next };
             let mut released = Vec::new();
             if let Some(old) = seat.live.replace(next) {
                 let until = local.now + local.config.tuning.soft_keep;
@@ -366,7 +378,7 @@ impl Subscriber {
     pub(super) fn resume(&mut self, local: &mut Local, forwarder: &mut Forwarder, stripe: Stripe) {
         let seat = &mut self.seats[usize::from(stripe)];
         let Some((old, _)) = seat.soft.take() else { return };
-        let old = Held { since: local.now, ..old };
+        let old = Held { since: local.now, conduct: Conduct::new(local.now), ..old };
         let (parent, path) = (old.parent, old.path.clone());
         let successor = seat.live.replace(old);
         local.emit(Output::Promote { feed: self.feed_key(parent), stripe });
@@ -436,52 +448,5 @@ impl Subscriber {
             carried.set_path(stripe, path);
             forwarder.path_changed(local, self.stream, stripe);
         }
-    }
-}
-
-/// Watches for a parent that sends too much twice: more than 5 % for ten seconds.
-#[derive(Debug)]
-pub(super) struct DuplicateWatch {
-    since: Timestamp,
-    duplicates: u32,
-    heads: u64,
-    settled: bool,
-}
-
-impl DuplicateWatch {
-    pub(super) const fn new(now: Timestamp) -> Self {
-        Self { since: now, duplicates: 0, heads: 0, settled: false }
-    }
-
-    /// Judges at the end of each window. The first window of a feed is never judged: a move makes
-    /// duplicates by itself.
-    fn is_excessive(&mut self, duplicates: u32, heads: u64, now: Timestamp) -> bool {
-        if now.since(self.since) < WINDOW {
-            return false;
-        }
-        let more = u64::from(duplicates.saturating_sub(self.duplicates));
-        let chunks = heads.saturating_sub(self.heads);
-        let excessive = self.settled && more > DUPLICATES_MIN && more * 20 > chunks;
-        *self = Self { since: now, duplicates, heads, settled: true };
-        excessive
-    }
-}
-
-const WINDOW: Duration = Duration::from_secs(10);
-/// Fewer duplicates in a window mean nothing.
-const DUPLICATES_MIN: u64 = 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_than_five_percent_duplicates_for_ten_seconds_are_excessive() {
-        let at = |second: u64| Timestamp::from_millis(second * 1_000);
-        let mut watch = DuplicateWatch::new(at(0));
-        assert!(!watch.is_excessive(400, 400, at(10)), "the first window is never judged");
-        assert!(!watch.is_excessive(419, 800, at(20)), "19 of 400 are below five percent");
-        assert!(!watch.is_excessive(430, 900, at(25)), "the window is not over");
-        assert!(watch.is_excessive(441, 1_200, at(30)), "22 of 400 are above");
     }
 }

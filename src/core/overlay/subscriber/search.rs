@@ -16,7 +16,7 @@ use super::{
         local::{Local, Purpose},
     },
     Feed, Held, Seat, Stage, Subscriber,
-    failover::DuplicateWatch,
+    duplicates::DuplicateWatch,
     seat::Search,
 };
 use crate::{
@@ -369,7 +369,8 @@ impl Subscriber {
         }
         let now = local.now;
         let duplicates = DuplicateWatch::new(now);
-        let feed = Feed { up: false, silent: false, since: now, reask_at: now, duplicates };
+        let (since, brought_at, reask_at) = (now, now, now);
+        let feed = Feed { up: false, silent: false, brought_at, since, reask_at, duplicates };
         self.feeds.insert(parent, feed);
         local.emit(Output::OpenFeed { feed: self.feed_key(parent) });
     }

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::super::{MoveCause, RequestId, TicketId};
+use super::{
+    super::{MoveCause, RequestId, TicketId},
+    rules::Conduct,
+};
 use crate::{ids::NodeId, time::Timestamp};
 
 /// A stripe's place at a parent.
@@ -58,6 +61,8 @@ pub(in super::super) struct Held {
     pub(super) delivered: bool,
     /// Payload bytes of its feed, so far.
     pub(super) bytes: u64,
+    /// What it says against what it does.
+    pub(super) conduct: Conduct,
 }
 
 /// One round of asking.
@@ -174,7 +179,8 @@ impl Held {
         path: Vec<u64>,
         now: Timestamp,
     ) -> Self {
-        Self { parent, ticket, path, since: now, delivered: false, bytes: 0 }
+        let conduct = Conduct::new(now);
+        Self { parent, ticket, path, since: now, delivered: false, bytes: 0, conduct }
     }
 
     /// Hops from the source; `None` while the path is broken somewhere above.

@@ -10,6 +10,7 @@ use super::{
         ComplaintKind, EndReason, Event, MoveCause, Output, forwarder::Forwarder, local::Local,
     },
     Stage, Subscriber,
+    rules::Verdict,
 };
 use crate::{
     ids::{NodeId, Stripe, StripeSet},
@@ -128,8 +129,13 @@ impl Subscriber {
             if seat.undelivered_at(timeout).is_none_or(|at| now < at) {
                 continue;
             }
-            if let Some(parent) = seat.parent() {
+            let judge = (local.config.tuning.withheld_after, Duration::MAX);
+            if let Some(held) = &seat.live {
+                let (parent, conduct) = (held.parent, held.conduct);
                 self.candidates.broke(parent);
+                if conduct.judge(judge, Duration::MAX, now) == Verdict::Withholds {
+                    self.blame(local, parent, stripe);
+                }
             }
             self.go_back(local, forwarder, stripe);
         }

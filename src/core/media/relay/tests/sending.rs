@@ -193,6 +193,15 @@ fn a_child_that_never_drains_is_stalled_within_six_seconds_and_costs_no_memory()
         .filter(|(_, _, output)| matches!(output, RelayOutput::Stalled { .. }))
         .collect();
     assert_eq!(stalled.len(), 1, "told once");
+    let quiet = net.other.iter().filter_map(|(when, who, output)| match output {
+        RelayOutput::ChildQuiet { feed } => Some((*when, *who, feed.peer)),
+        _ => None,
+    });
+    let quiet: Vec<_> = quiet.collect();
+    assert!(
+        matches!(quiet[..], [(when, who, peer)] if (who, peer) == (node(0), node(2)) && when <= at(3_200)),
+        "{quiet:?}"
+    );
     assert!(stalled[0].0 <= at(8_000), "{:?}", stalled[0].0);
     let unacked: usize = net
         .frames

@@ -43,12 +43,7 @@ impl Overlay {
                     registrar.coordination.lookup_done(&mut self.local, id, &found);
                 }
             }
-            Input::Discovered { contact } => {
-                if contact.node != self.local.me.node {
-                    self.local.nodes.learn(&contact, Learnt::Hearsay, now);
-                    self.local.dial(contact.node);
-                }
-            }
+            Input::Discovered { contact } => self.on_discovered(&contact),
             Input::Gossip { id, from, announcement } => {
                 let verdict = self.judge_gossip(from, &announcement);
                 self.local.emit(Output::GossipVerdict { id, verdict });
@@ -97,6 +92,13 @@ impl Overlay {
             | Input::ChildStalled { .. }
             | Input::ChildShed { .. }
             | Input::Released { .. }) => self.on_feed(input),
+        }
+    }
+
+    fn on_discovered(&mut self, contact: &Contact) {
+        if contact.node != self.local.me.node {
+            self.local.nodes.learn(contact, Learnt::Hearsay, self.local.now);
+            self.local.dial(contact.node);
         }
     }
 

@@ -3,10 +3,13 @@
 //! Owns their JSON and what a patch means. Does not own the limits.
 
 use astral_core::units::Bitrate;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 use crate::api::port::Limits;
+
+/// Highest uplink that can be set.
+const UPLINK_MAX: Bitrate = Bitrate::from_bps(i64::MAX.unsigned_abs());
 
 /// `GET /settings`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -26,7 +29,7 @@ pub struct SettingsDto {
 #[serde(deny_unknown_fields, default)]
 pub struct SettingsPatch {
     /// Upload ceiling: a number of bits per second, or text such as `20Mbit`.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "uplink")]
     #[schema(value_type = Option<UplinkInput>)]
     pub uplink: Option<Option<Bitrate>>,
     /// Copies of one stream.
@@ -44,6 +47,15 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// The same for a rate, which must fit into the `int64` that the document promises.
+fn uplink<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Bitrate>>, D::Error> {
+    let rate: Option<Option<Bitrate>> = present(deserializer)?;
+    match rate {
+        Some(Some(rate)) if rate > UPLINK_MAX => Err(de::Error::custom("no line carries so much")),
+        rate => Ok(rate),
+    }
 }
 
 impl SettingsPatch {
@@ -102,5 +114,7 @@ mod tests {
         assert_eq!(text.uplink, Some(Bitrate::from_kbps(750)));
         assert!(patch(r#"{"upload": 1}"#).is_err());
         assert!(patch(r#"{"max_copies": -1}"#).is_err());
+        assert!(patch(r#"{"uplink": 9223372036854775807}"#).is_ok());
+        assert!(patch(r#"{"uplink": 9223372036854775808}"#).is_err());
     }
 }

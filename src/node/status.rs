@@ -143,7 +143,8 @@ pub(super) fn assemble(inner: &Inner, driver: DriverReport, media: MediaReport) 
             },
         };
         let mut children: BTreeMap<NodeId, StripeSet> = BTreeMap::new();
-        for ticket in driver.overlay.given.iter().filter(|ticket| ticket.stream == stream) {
+        let fed = |ticket: &&overlay::TicketView| ticket.stream == stream && !ticket.standby;
+        for ticket in driver.overlay.given.iter().filter(fed) {
             children.entry(ticket.node).or_default().insert(ticket.stripe);
         }
         let bytes = match role {

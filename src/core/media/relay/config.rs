@@ -16,9 +16,10 @@ pub struct RelayConfig {
     /// Media time that the ring keeps at least, in the absence of a larger lag (design: 8 s). A
     /// longer outage of all parents costs chunks.
     pub ring_window: Duration,
-    /// Silence on a feed after which a KEEP is sent (design: 150 ms).
+    /// Silence on a feed after which a KEEP is sent (design: 150 ms); one on which nothing is to flow
+    /// gets one each `keep_interval`.
     pub keep_idle: Duration,
-    /// Longest time between two KEEPs (design: 1 s).
+    /// Longest time between two KEEPs of a feed (design: 1 s).
     pub keep_interval: Duration,
     /// Time between two ACKs while bytes arrive (design: 100 ms).
     pub ack_interval: Duration,

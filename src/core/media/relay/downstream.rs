@@ -244,6 +244,8 @@ impl<P: Payload> Stream<P> {
         } else if !told {
             let feed = child.feed;
             cx.out.push_back(RelayOutput::PromoteAsked { feed, stripe });
+            // From now on it expects to hear of this node.
+            cx.wake.arm(cx.now, RelayTimeout::Keep);
         }
     }
 
@@ -405,9 +407,12 @@ impl<P: Payload> Stream<P> {
     }
 }
 
-/// When a child is due a KEEP.
+/// When a child is due a KEEP. Silence means death to one that is fed; to one that only stands by a
+/// word each second is enough: twenty of those at 150 ms cost a source of 340 kbit/s a fifth of it.
 pub(super) fn keep_at<P>(child: &Child<P>, config: &RelayConfig) -> Timestamp {
-    (child.sent_at + config.keep_idle).min(child.kept_at + config.keep_interval)
+    let stands_by = child.live == StripeSet::EMPTY && child.asks.is_empty();
+    let idle = if stands_by { config.keep_interval } else { config.keep_idle };
+    (child.sent_at + idle).min(child.kept_at + config.keep_interval)
 }
 
 /// Starts a stripe as the child asked; leaves the ask where it is if that cannot be done yet.

@@ -187,11 +187,14 @@ impl Parent {
 
     /// Judges silence; the deadline of the next judgement.
     pub(crate) fn judge_silence(&mut self, config: &RelayConfig, now: Timestamp) -> Timestamp {
-        // One that only stands by says that it lives as well.
         if self.up_at.is_none() || self.silent_since.is_some() {
             return Timestamp::NEVER;
         }
-        let dead_at = self.heard_at.max(self.expected_at) + self.rtt.dead_after(config);
+        // One that only stands by says each second that it lives.
+        let speaks_each =
+            if self.promoted.is_empty() { config.keep_interval } else { Duration::ZERO };
+        let since = self.heard_at.max(self.expected_at);
+        let dead_at = since + speaks_each + self.rtt.dead_after(config);
         if now < dead_at {
             return dead_at;
         }

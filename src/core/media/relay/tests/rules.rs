@@ -56,7 +56,7 @@ fn a_standby_that_falls_silent_is_reported_though_nothing_is_asked_of_it() {
     net.run_until(at(3_000));
     let silent = net.progress.iter().filter(|(_, _, p)| p.silent_since.is_some());
     let silent: Vec<_> = silent.map(|(when, _, p)| (*when, p.feed.peer)).collect();
-    assert!(matches!(silent[..], [(when, peer)] if peer == node(9) && when <= at(1_700)));
+    assert!(matches!(silent[..], [(when, peer)] if peer == node(9) && when <= at(2_700)));
 }
 
 #[test]

@@ -82,7 +82,9 @@ fn try_out(network: &Network, command: &str, words: &[String]) {
 
 /// A verb of `ctl`, at a node that knows the stream `garden`.
 fn control(network: &Network, command: &str, words: &[&str]) {
-    let mut node = network.member(command, &["run"]);
+    let scratch = Scratch::new("kept");
+    let recordings = scratch.file("recordings").display().to_string();
+    let mut node = network.member(command, &["run", "--recordings", &recordings]);
     node.wait("stream_listed", SOON, |_| true);
     let token_file = node.ready("token_file");
     let mut args = words.to_vec();

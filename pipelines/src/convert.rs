@@ -41,7 +41,7 @@ pub enum ConvertError {
     Init(#[from] InitError),
     /// An element is missing or can't run.
     #[error(
-        "sound can't be converted from Opus to AAC: {message}; `astral devices` says what GStreamer lacks"
+        "what a browser coded can't be converted: {message}; `astral doctor` says what GStreamer lacks"
     )]
     Start {
         /// GStreamer's words.
@@ -63,20 +63,7 @@ impl OpusToAac {
     /// # Errors
     /// [`ConvertError`].
     pub fn start(channels: u8) -> Result<(Self, mpsc::Receiver<Sound>), ConvertError> {
-        crate::init()?;
-        let failed = |message: String| ConvertError::Start { message };
-        let description: Vec<&str> =
-            DESCRIPTION.lines().filter(|line| !line.starts_with('#')).collect();
-        let element = gst::parse::launch(&description.join(" "));
-        let element = element.map_err(|error| failed(error.to_string()))?;
-        let pipeline = element
-            .downcast::<gst::Pipeline>()
-            .map_err(|_| failed("its description is no pipeline".to_owned()))?;
-        let source = pipeline.by_name("in").and_then(|e| e.downcast::<gst_app::AppSrc>().ok());
-        let sink = pipeline.by_name("out").and_then(|e| e.downcast::<gst_app::AppSink>().ok());
-        let (Some(source), Some(sink)) = (source, sink) else {
-            return Err(failed("its description has no `in` or no `out`".to_owned()));
-        };
+        let (pipeline, source, sink) = parts(DESCRIPTION)?;
         let caps = gst::Caps::builder("audio/x-opus")
             .field("rate", 48_000)
             .field("channels", i32::from(channels.clamp(1, 2)))
@@ -98,7 +85,7 @@ impl OpusToAac {
         sink.set_callbacks(callbacks);
         let converter = Self { pipeline, source, shutter };
         let started = converter.pipeline.set_state(gst::State::Playing);
-        started.map_err(|error| failed(error.to_string()))?;
+        started.map_err(|error| ConvertError::Start { message: error.to_string() })?;
         Ok((converter, sounds))
     }
 
@@ -125,6 +112,26 @@ impl Drop for OpusToAac {
             tracing::debug!("a sound converter did not stop in order");
         }
     }
+}
+
+/// The pipeline of a shipped description, in state NULL, with its two ends.
+pub(crate) fn parts(
+    description: &str,
+) -> Result<(gst::Pipeline, gst_app::AppSrc, gst_app::AppSink), ConvertError> {
+    crate::init()?;
+    let failed = |message: String| ConvertError::Start { message };
+    let lines: Vec<&str> = description.lines().filter(|line| !line.starts_with('#')).collect();
+    let element = gst::parse::launch(&lines.join(" "));
+    let element = element.map_err(|error| failed(error.to_string()))?;
+    let pipeline = element
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| failed("its description is no pipeline".to_owned()))?;
+    let source = pipeline.by_name("in").and_then(|e| e.downcast::<gst_app::AppSrc>().ok());
+    let sink = pipeline.by_name("out").and_then(|e| e.downcast::<gst_app::AppSink>().ok());
+    let (Some(source), Some(sink)) = (source, sink) else {
+        return Err(failed("its description has no `in` or no `out`".to_owned()));
+    };
+    Ok((pipeline, source, sink))
 }
 
 /// What a sample is: its frame, and before it a configuration that is new.

@@ -5,8 +5,10 @@
 //! the place of an encoder in the stream's [`IngestKeys`] slot, with everything that goes with it.
 //!
 //! Frames from the page: binary, the bytes of an FLV stream cut anywhere, with H.264 and AAC as RTMP has
-//! them, or other codecs as Enhanced RTMP has them. Frames to the page: text, one JSON object each, with
-//! a `type`: `ready`, and `error` with a `detail` before the socket closes.
+//! them, or other codecs as Enhanced RTMP has them. A browser that can only record says first, as text,
+//! `{"format": "matroska"}` (H.264 and Opus) or `{"format": "webm"}` (VP8 and Opus), and sends that.
+//! Frames to the page: text, one JSON object each, with a `type`: `ready`, and `error` with a `detail`
+//! before the socket closes.
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use astral_core::{
     ids::StreamId,
     media::flv::{Codec, FlvLimits, TAG_BYTES_MAX, Tag, TagKind, TagReader},
 };
-use astral_pipelines::{OpusToAac, Sound};
+use astral_pipelines::{Container, OpusToAac, Sound, ToFlv};
 use axum::{
     Router,
     extract::{
@@ -26,6 +28,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::mpsc,
@@ -77,7 +80,7 @@ async fn publish(
             .protocols([Gate::WS_PROTOCOL])
             .max_message_size(MESSAGE_BYTES_MAX)
             .max_frame_size(MESSAGE_BYTES_MAX)
-            .on_upgrade(move |socket| Page { socket, claim, sound: None, config: None }.run()),
+            .on_upgrade(move |socket| Page::new(socket, claim).run()),
         Err(Refusal::UnknownKey) => {
             refuse(StatusCode::NOT_FOUND, "no stream of this node waits for a page under this id")
         }
@@ -108,6 +111,26 @@ struct Page {
     sound: Option<Converting>,
     /// The newest Opus header, which a repetition does not start anew.
     config: Option<Bytes>,
+    /// Turns what the page records into FLV.
+    recording: Option<Recording>,
+}
+
+struct Recording {
+    converter: ToFlv,
+    pieces: mpsc::Receiver<Bytes>,
+}
+
+/// What a page says before its first bytes, unless they are FLV.
+#[derive(Deserialize, Clone, Copy, Debug)]
+struct Saying {
+    format: Format,
+}
+
+#[derive(Deserialize, Clone, Copy, Debug)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Matroska,
+    Webm,
 }
 
 struct Converting {
@@ -116,6 +139,10 @@ struct Converting {
 }
 
 impl Page {
+    const fn new(socket: WebSocket, claim: Claim) -> Self {
+        Self { socket, claim, sound: None, config: None, recording: None }
+    }
+
     async fn run(mut self) {
         let encoder = Some("a web page".to_owned());
         if !self.claim.send(RtmpEvent::Started { encoder }).await {
@@ -159,24 +186,30 @@ impl Page {
                     None => std::future::pending().await,
                 }
             };
+            let piece = async {
+                match &mut self.recording {
+                    Some(recording) => recording.pieces.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 message = self.socket.recv() => match message {
                     Some(Ok(Message::Binary(bytes))) => {
                         deadline = Instant::now() + IDLE_MAX;
-                        tags.push(&bytes);
-                        while let Some(tag) = tags.next() {
-                            let end = match tag {
-                                Ok(tag) => self.take(tag).await,
-                                Err(error) => Some(End::Refused(error.to_string())),
-                            };
-                            if let Some(end) = end {
-                                return end;
-                            }
+                        let end = match &self.recording {
+                            Some(recording) if recording.converter.push(bytes.clone()) => None,
+                            Some(_) => Some(End::Refused("the recording can't be converted".into())),
+                            None => self.take_flv(&mut tags, &bytes).await,
+                        };
+                        if let Some(end) = end {
+                            return end;
                         }
                     }
                     Some(Ok(Message::Close(_))) => return End::Finished,
-                    Some(Ok(Message::Text(_))) => {
-                        return End::Refused("only FLV in binary frames is understood".into());
+                    Some(Ok(Message::Text(text))) => {
+                        if let Some(end) = self.begin_recording(&text).await {
+                            return end;
+                        }
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                     Some(Err(_)) | None => return End::Broken(FinishCause::Closed),
@@ -189,10 +222,56 @@ impl Page {
                     }
                     None => return End::Refused("the sound converter has failed".into()),
                 },
+                piece = piece => {
+                    let end = match piece {
+                        Some(flv) => self.take_flv(&mut tags, &flv).await,
+                        None => Some(End::Refused("the recording can't be converted".into())),
+                    };
+                    if let Some(end) = end {
+                        return end;
+                    }
+                }
                 () = sleep_until(deadline) => return End::Broken(FinishCause::Idle),
                 () = self.claim.stopped() => return End::Stopped,
             }
         }
+    }
+
+    /// What follows is no FLV but what the page says.
+    async fn begin_recording(&mut self, text: &str) -> Option<End> {
+        let refuse = |why: &str| Some(End::Refused(why.to_owned()));
+        let Ok(Saying { format }) = serde_json::from_str(text) else {
+            return refuse("only FLV, and {\"format\": \"matroska\"} or \"webm\", are understood");
+        };
+        if self.recording.is_some() {
+            return refuse("the format is said once");
+        }
+        let container = match format {
+            Format::Matroska => Container::Matroska,
+            Format::Webm => Container::Webm,
+        };
+        match tokio::task::spawn_blocking(move || ToFlv::start(container)).await {
+            Ok(Ok((converter, pieces))) => {
+                self.recording = Some(Recording { converter, pieces });
+                None
+            }
+            Ok(Err(error)) => refuse(&error.to_string()),
+            Err(_) => refuse("the converter did not start"),
+        }
+    }
+
+    async fn take_flv(&mut self, tags: &mut TagReader, flv: &[u8]) -> Option<End> {
+        tags.push(flv);
+        while let Some(tag) = tags.next() {
+            let end = match tag {
+                Ok(tag) => self.take(tag).await,
+                Err(error) => Some(End::Refused(error.to_string())),
+            };
+            if end.is_some() {
+                return end;
+            }
+        }
+        None
     }
 
     async fn take(&mut self, tag: Tag) -> Option<End> {

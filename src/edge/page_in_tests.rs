@@ -133,3 +133,19 @@ async fn what_is_no_flv_is_refused_with_a_reason_and_a_broken_connection_is_noti
         assert_eq!(next(&mut feed).await, RtmpEvent::Finished { cause });
     }
 }
+
+#[tokio::test]
+async fn a_page_that_says_what_nobody_understands_is_told_so() {
+    let server = server().await;
+    let mut feed = server.keys.open().unwrap();
+    feed.admit_page(ID);
+    for text in [&b"hello"[..], br#"{"format": "avi"}"#] {
+        let (_, mut socket) = server.page(ID, "s3cret").await;
+        hear(&mut socket).await;
+        send(&mut socket, 1, text).await;
+        assert!(hear(&mut socket).await.contains("matroska"));
+        assert!(matches!(next(&mut feed).await, RtmpEvent::Started { .. }));
+        let finished = RtmpEvent::Finished { cause: FinishCause::Malformed };
+        assert_eq!(next(&mut feed).await, finished);
+    }
+}

@@ -42,6 +42,7 @@ mod stats;
 mod stream;
 mod streams;
 pub mod summary;
+mod thumbnail;
 mod tickets;
 pub mod token;
 mod url;

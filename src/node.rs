@@ -42,6 +42,7 @@ mod meters;
 mod moves;
 mod outbound;
 mod paths;
+mod pictures;
 mod playback;
 mod publisher;
 mod reach;
@@ -90,6 +91,7 @@ pub use handle::{Handle, Limits};
 pub use libp2p::Multiaddr;
 pub use link::{StreamLink, StreamRef};
 pub use meters::StreamStats;
+pub use pictures::{PICTURE_BYTES_MAX, PictureMaker};
 pub use playback::{Playback, PlaybackItem, WatchSpec};
 pub use publisher::{PublishSpec, Publisher};
 pub use reach::{NatKind, ReachView, Transport, Upnp, Verdict};
@@ -154,6 +156,7 @@ impl Node {
             players: Mutex::new(BTreeMap::new()),
             next_sink: AtomicU64::new(1),
             wishes: wishes::WishTable::default(),
+            pictures: pictures::Pictures::new(config.picture_maker.clone()),
         };
         let shared = Shared {
             commands: commands_in,
@@ -180,6 +183,7 @@ impl Node {
             feeds: feeds::Feeds::default(),
             streams: streams::Streams::default(),
             repair: repair::RepairDesk::default(),
+            pictures: pictures::PictureDesk::default(),
             lookups: std::collections::HashMap::new(),
             listen: listen.clone(),
             role: Role::Member,

@@ -21,7 +21,9 @@ mod microphone;
 mod mode;
 mod outlet;
 mod packages;
+mod picture;
 mod play;
+mod remux;
 mod shelf;
 
 use std::sync::OnceLock;
@@ -36,7 +38,9 @@ pub use encoder::Encoder;
 pub use error::{CaptureError, InitError, PlayError};
 pub use inventory::{Missing, Purpose, inventory};
 pub use microphone::Mic;
+pub use picture::jpeg;
 pub use play::{PlaySink, PlaySpec, PlayStats, Player, PlayerEvent, PlayerInput};
+pub use remux::{Container, ToFlv};
 
 /// Starts GStreamer once for the process; later calls return the first one's result.
 ///

@@ -197,6 +197,10 @@ impl NodePort for Handle {
         })
     }
 
+    fn picture(&self, id: StreamId) -> BoxFuture<'_, Result<Option<Bytes>, PortError>> {
+        Box::pin(async move { Ok(Self::picture(self, id).await?) })
+    }
+
     fn seed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move { Ok(Self::seed(self, &id.into()).await?) })
     }

@@ -14,7 +14,7 @@ use utoipa::{
 
 use super::{
     devices, doctor, dto, events, graph, healthz, logs, metrics, node, peers, record, seed,
-    session, settings, shutdown, stats, stream, streams, tickets, url, watch,
+    session, settings, shutdown, stats, stream, streams, thumbnail, tickets, url, watch,
 };
 
 /// The document.
@@ -39,7 +39,7 @@ use super::{
         node::show, shutdown::shutdown, devices::list, settings::show, settings::change,
         healthz::show, metrics::show, streams::list, streams::create, stream::show, stream::change, stream::end,
         watch::start, watch::stop, seed::start, seed::stop, record::start, record::stop, doctor::show,
-        logs::show, stats::show, url::show, peers::list,
+        logs::show, stats::show, url::show, thumbnail::show, peers::list,
         peers::forget, tickets::list, tickets::revoke, graph::show, events::follow, session::open,
         session::check, session::create,
     ),

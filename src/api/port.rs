@@ -164,6 +164,12 @@ pub trait NodePort: Send + Sync + 'static {
         request: PublishRequest,
     ) -> BoxFuture<'_, Result<Box<dyn Published>, PortError>>;
 
+    /// The small picture of a stream, a JPEG; `None` when it has none or nobody gives it.
+    ///
+    /// # Errors
+    /// [`PortError::Gone`].
+    fn picture(&self, id: StreamId) -> BoxFuture<'_, Result<Option<Bytes>, PortError>>;
+
     /// Forwards a stream without playing it.
     ///
     /// # Errors

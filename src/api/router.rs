@@ -17,7 +17,7 @@ use super::{
     guard::{self, Guard},
     healthz, logs, metrics, node, openapi, peers, record, seed, session, settings, shutdown,
     state::Api,
-    stats, stream, streams, tickets, url, watch,
+    stats, stream, streams, thumbnail, tickets, url, watch,
 };
 use crate::edge::{hls, http_flv, page_in};
 
@@ -36,6 +36,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/peers/{id}", delete(peers::forget))
         .route("/streams", get(streams::list).post(streams::create))
         .route("/streams/{id}", get(stream::show).patch(stream::change).delete(stream::end))
+        .route("/streams/{id}/thumbnail.jpg", get(thumbnail::show))
         .route("/streams/{id}/watch", post(watch::start).delete(watch::stop))
         .route("/streams/{id}/seed", post(seed::start).delete(seed::stop))
         .route("/streams/{id}/record", post(record::start).delete(record::stop))

@@ -121,6 +121,7 @@ fn overlay() -> Snapshot {
         revision: 1,
         mine: false,
         viewers: 3,
+        thumbnail: true,
     };
     let ticket = |ticket| TicketView {
         ticket: TicketId(ticket),
@@ -205,6 +206,11 @@ impl NodePort for FakeNode {
             let id = StreamId::derive(&astral_core::ids::SourceKey([8; 32]), &name);
             Ok(Box::new(FakePublished { id, done: self.done.clone() }) as Box<dyn Published>)
         })
+    }
+
+    fn picture(&self, id: StreamId) -> BoxFuture<'_, Result<Option<Bytes>, PortError>> {
+        let picture = (id == LISTED).then(|| Bytes::from_static(b"\xff\xd8jpeg"));
+        Box::pin(async move { Ok(picture) })
     }
 
     fn seed(&self, id: StreamId) -> BoxFuture<'_, Result<(), PortError>> {

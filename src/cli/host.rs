@@ -29,8 +29,8 @@ use crate::{
     config::{NodeArgs, Relay, Role, Settings},
     edge::local::Access,
     node::{
-        Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, RELAY_CIRCUITS_DEFAULT,
-        RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, StartError,
+        Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, PictureMaker,
+        RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, StartError,
     },
 };
 
@@ -331,6 +331,7 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
         private_streams: settings.private_streams.unwrap_or(PRIVATE_STREAMS_DEFAULT),
         member_capacity: settings.members_max,
         journal: settings.journal.clone(),
+        picture_maker: Some(PictureMaker::new(astral_pipelines::jpeg)),
         ..NodeConfig::default()
     })
 }

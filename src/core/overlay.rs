@@ -247,6 +247,19 @@ impl Overlay {
         }
     }
 
+    /// What is announced of a stream that has not ended.
+    #[must_use]
+    pub fn announced(&self, stream: StreamId) -> Option<&crate::announcement::Announcement> {
+        let found = self.directory.find(&stream)?.announcement();
+        (!found.ended).then_some(found)
+    }
+
+    /// The supernode that this node stands with; `None` for one that is one.
+    #[must_use]
+    pub const fn supernode(&self) -> Option<NodeId> {
+        self.registrant.home()
+    }
+
     fn streams(&self) -> Vec<StreamView> {
         let view = |(stream, announcement): (&StreamId, &crate::announcement::Announcement)| {
             let viewers = self.registrar.as_ref().map_or(0, |r| r.viewers(*stream));
@@ -266,6 +279,7 @@ impl Overlay {
                 revision: announcement.revision,
                 mine: self.publisher.publishes(stream),
                 viewers,
+                thumbnail: announcement.thumbnail.is_some(),
             }
         };
         self.directory.live().map(view).collect()

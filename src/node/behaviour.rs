@@ -25,6 +25,7 @@ use super::{
     error::StartError,
     feed::behaviour as feed,
     identity::is_loopback,
+    pictures::PictureCodec,
     relaying,
     repair::RepairCodec,
 };
@@ -37,6 +38,8 @@ pub const TICKET_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/ticket/
 pub const DIR_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/dir/1");
 /// Chunks from neighbours.
 pub const REPAIR_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/repair/1");
+/// Small pictures of streams.
+pub const PICTURE_PROTOCOL: StreamProtocol = StreamProtocol::new("/astral/picture/1");
 /// What identify says this network is.
 const IDENTIFY_PROTOCOL: &str = "/astral/1";
 /// The gossip topic of announcements, among supernodes.
@@ -52,6 +55,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(3);
 /// Questions of one neighbour at once: one for each stream that both carry, as a rule.
 const REPAIRS_PER_CONNECTION_MAX: usize = 8;
+/// Pictures asked for at once on one connection.
+const PICTURES_PER_CONNECTION_MAX: usize = 8;
 /// Requests served at once on one connection.
 const REQUESTS_PER_CONNECTION_MAX: usize = 32;
 /// Ping rhythm: round-trip times feed the choice of supernodes and parents.
@@ -98,6 +103,8 @@ pub struct Behaviour {
     pub dir: request_response::Behaviour<DirCodec>,
     /// `/astral/repair/1`.
     pub repair: request_response::Behaviour<RepairCodec>,
+    /// `/astral/picture/1`.
+    pub picture: request_response::Behaviour<PictureCodec>,
     /// `/astral/feed/1`.
     pub feed: feed::Behaviour,
     /// Nodes on the local network.
@@ -153,6 +160,7 @@ impl Behaviour {
             ticket: requests(TICKET_PROTOCOL),
             dir: requests(DIR_PROTOCOL),
             repair: repairs(),
+            picture: pictures(),
             feed: feed::Behaviour::default(),
             mdns: local_discovery(me, config.mdns),
             upnp: Toggle::from((config.upnp && outward).then(upnp::tokio::Behaviour::default)),
@@ -256,6 +264,14 @@ fn repairs() -> request_response::Behaviour<RepairCodec> {
         .with_max_concurrent_streams(REPAIRS_PER_CONNECTION_MAX);
     let protocols = [(REPAIR_PROTOCOL, ProtocolSupport::Full)];
     request_response::Behaviour::with_codec(RepairCodec, protocols, config)
+}
+
+fn pictures() -> request_response::Behaviour<PictureCodec> {
+    let config = request_response::Config::default()
+        .with_request_timeout(REQUEST_TIMEOUT)
+        .with_max_concurrent_streams(PICTURES_PER_CONNECTION_MAX);
+    let protocols = [(PICTURE_PROTOCOL, ProtocolSupport::Full)];
+    request_response::Behaviour::with_codec(PictureCodec, protocols, config)
 }
 
 fn local_discovery(me: PeerId, wanted: bool) -> Toggle<mdns::tokio::Behaviour> {

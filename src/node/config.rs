@@ -9,6 +9,8 @@ pub use astral_core::overlay::RoleChoice;
 use astral_core::units::Bitrate;
 use libp2p::Multiaddr;
 
+use super::pictures::PictureMaker;
+
 /// The port that a node listens on when nothing else is said; taken ones move to a free one.
 pub const DEFAULT_PORT: u16 = 4001;
 
@@ -87,6 +89,8 @@ pub struct NodeConfig {
     pub member_capacity: u32,
     /// Where every input of the overlay is written down; `None` = nowhere.
     pub journal: Option<PathBuf>,
+    /// Makes small pictures of the streams published here; `None` = they have none.
+    pub picture_maker: Option<PictureMaker>,
     /// Test hook: the task of this name panics once. Names are those in `node/tasks.rs`.
     pub panic_in: Option<String>,
 }
@@ -136,6 +140,7 @@ impl Default for NodeConfig {
             private_streams: PRIVATE_STREAMS_DEFAULT,
             member_capacity: MEMBER_CAPACITY_DEFAULT,
             journal: None,
+            picture_maker: None,
             panic_in: std::env::var("ASTRAL_TEST_PANIC").ok().filter(|name| !name.is_empty()),
         }
     }

@@ -52,6 +52,7 @@ impl Driver {
                 }
                 self.relay(RelayInput::Close { stream });
             }
+            NodeCommand::Picture { stream, reply } => self.want_picture(stream, reply),
             NodeCommand::Watch { stream, spec, sink, to, reply } => {
                 let change = self.streams.read(stream, sink, spec.lag);
                 let outcome = change.is_some();

@@ -21,6 +21,7 @@ use astral_core::{
     overlay::{Change, Command, Event, TicketId},
     units::Bitrate,
 };
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -33,6 +34,7 @@ use super::{
     error::{NodeGone, PublishError, WatchError},
     link::StreamRef,
     media::MediaCommand,
+    pictures::Pictures,
     playback::{Item, Playback, SINK_QUEUE_MAX, WatchSpec},
     publisher::{PublishSpec, Publisher},
     status::{NodeSnapshot, PlayerStats, assemble},
@@ -57,6 +59,8 @@ pub(super) enum NodeCommand {
     Reserve { stream: StreamId, reply: oneshot::Sender<bool> },
     /// The stream published here is over.
     PublishOver { stream: StreamId },
+    /// The small picture of a stream.
+    Picture { stream: StreamId, reply: oneshot::Sender<Option<Bytes>> },
     /// A local reader comes.
     Watch {
         stream: StreamId,
@@ -114,6 +118,7 @@ pub(super) struct Inner {
     pub players: Mutex<BTreeMap<StreamId, PlayerStats>>,
     pub next_sink: AtomicU64,
     pub wishes: WishTable,
+    pub pictures: Pictures,
 }
 
 impl Shared {
@@ -210,6 +215,18 @@ impl Handle {
                 Err(PublishError::Epoch { reason: error.to_string() })
             }
         }
+    }
+
+    /// The small picture of a stream, a JPEG of at most
+    /// [`PICTURE_BYTES_MAX`](super::PICTURE_BYTES_MAX) bytes, from here or from other nodes; `None`
+    /// when it has none or nobody gives it.
+    ///
+    /// # Errors
+    /// [`NodeGone`].
+    pub async fn picture(&self, stream: StreamId) -> Result<Option<Bytes>, NodeGone> {
+        let (reply, picture) = oneshot::channel();
+        self.shared.command(NodeCommand::Picture { stream, reply }).await?;
+        picture.await.map_err(|_| NodeGone)
     }
 
     /// Joins a stream, or reads one that this node has already.

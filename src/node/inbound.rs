@@ -89,6 +89,7 @@ impl Driver {
                 self.on_request(Protocol::Dir, event, Request::Dir, Response::Dir, Channel::Dir);
             }
             BehaviourEvent::Repair(event) => self.on_repair(event),
+            BehaviourEvent::Picture(event) => self.on_picture(event),
             BehaviourEvent::Feed(event) => self.on_feed(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
             BehaviourEvent::Upnp(event) => self.on_upnp(event),

@@ -6,6 +6,7 @@
 
 mod ending;
 mod pausing;
+mod portrait;
 mod spec;
 
 use std::{
@@ -33,9 +34,9 @@ use astral_core::{
 use bytes::Bytes;
 use tokio::{fs::File, io::AsyncWriteExt, sync::watch};
 
-use self::pausing::Pausing;
 pub use self::spec::PublishSpec;
 pub(super) use self::spec::check_texts;
+use self::{pausing::Pausing, portrait::Portrait};
 use super::{
     error::{NodeGone, PushError},
     handle::{NodeCommand, Shared},
@@ -72,6 +73,7 @@ pub struct Publisher {
     over: bool,
     wishes: watch::Receiver<Wishes>,
     pausing: Pausing,
+    portrait: Portrait,
     /// The newest of each kind, for a cutter that begins later.
     headers: BTreeMap<HeaderSlot, MediaTag>,
 }
@@ -114,6 +116,7 @@ impl Publisher {
             over: false,
             wishes,
             pausing: Pausing::default(),
+            portrait: Portrait::default(),
             headers: BTreeMap::new(),
         }
     }
@@ -175,6 +178,8 @@ impl Publisher {
             self.headers.insert(slot, media.clone());
         } else if !self.admit(&media.tag).await? {
             return Ok(());
+        } else {
+            self.portray(&media).await?;
         }
         match &mut self.stage {
             Stage::Live(live) => live.cutter.push(media),
@@ -288,7 +293,7 @@ impl Publisher {
             rate,
             k,
             epoch: self.epoch,
-            thumbnail: None,
+            thumbnail: self.portrait.hash,
         };
         self.shared.command(NodeCommand::Overlay(Command::Publish { announcement })).await
     }
@@ -297,6 +302,7 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.shared.inner.wishes.leave(self.stream);
+        self.shared.inner.pictures.forget(self.stream);
         if !self.over {
             // A publisher that was dropped has no time for last words; the tombstone still goes out.
             let over = NodeCommand::PublishOver { stream: self.stream };

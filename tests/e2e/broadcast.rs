@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{
     encoders::{frames, push},
-    harness::{Network, Node, SOON, Scratch, assert_identical, size, stream_is_whole, wait_until},
+    harness::{
+        Network, Node, SOON, Scratch, assert_identical, http, size, stream_is_whole, wait_until,
+    },
 };
 
 /// Within this viewers hear of a pause: two seconds are promised.
@@ -111,6 +113,24 @@ fn an_encoder_that_stays_away_ends_the_broadcast_and_the_next_begins_another_und
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let recorded: Vec<u32> = files.map(|path| frames(&path)).collect();
     assert!(recorded.len() == 2 && recorded.iter().all(|n| *n > 15), "{recorded:?}");
+}
+
+#[test]
+fn a_streams_small_picture_is_announced_and_comes_from_any_node() {
+    let scratch = Scratch::new("picture");
+    let network = Network::found();
+    let source = network.publish("picture", &scratch.file("cut.flv"), &["--bitrate", "340kbit"]);
+    let watcher = network.member("watcher", &["run"]);
+    let id = source.node.ready("stream_id");
+    for node in [&watcher, &network.supernode, &source.node] {
+        let mut path = String::new();
+        wait_until("a picture is announced", SOON, || {
+            path = listed(node, &id)["thumbnail"].as_str().unwrap_or_default().to_owned();
+            !path.is_empty()
+        });
+        let (status, picture) = http(&node.ready("api"), "GET", &path, None, None);
+        assert!(status == 200 && picture.contains("JFIF"), "{status}: {}", picture.len());
+    }
 }
 
 /// Ends with its test.

@@ -6,6 +6,7 @@
 
 mod capture;
 mod common;
+mod convert;
 mod descriptions;
 mod play;
 mod window;

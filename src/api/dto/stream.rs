@@ -85,6 +85,8 @@ pub struct StreamDto {
     pub http_flv: String,
     /// The same as HLS.
     pub hls: String,
+    /// Where its small picture is on this node; null when it has none.
+    pub thumbnail: Option<String>,
 }
 
 /// `GET /streams/{id}/url` (with the token) and the answer to `POST /streams`.
@@ -235,6 +237,9 @@ impl StreamDto {
             recording: None,
             http_flv: play.http_flv,
             hls: play.hls,
+            thumbnail: view
+                .thumbnail
+                .then(|| format!("/api/v1/streams/{}/thumbnail.jpg", view.stream)),
         }
     }
 
@@ -266,6 +271,7 @@ impl StreamDto {
             recording: None,
             http_flv: play.http_flv,
             hls: play.hls,
+            thumbnail: None,
         }
     }
 

@@ -118,6 +118,8 @@ pub struct StreamView {
     pub mine: bool,
     /// Viewers and seeders that this node's directory knows of.
     pub viewers: u32,
+    /// There is a small picture of it.
+    pub thumbnail: bool,
 }
 
 /// One stream that is watched or seeded.

@@ -1,0 +1,120 @@
+//! What browsers code, made by other programs: Opus to AAC, recordings to FLV.
+
+use std::process::Command;
+
+use astral_pipelines::{Container, OpusToAac, Sound, ToFlv};
+use bytes::Bytes;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use crate::common::{DEADLINE, Tag, folder, tags};
+
+/// One second of a tone in packets of 20 ms.
+fn packets() -> Vec<Bytes> {
+    astral_pipelines::init().unwrap();
+    let tone = "audiotestsrc num-buffers=50 samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=1 \
+                ! opusenc ! appsink name=out sync=false";
+    let pipeline = gst::parse::launch(tone).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let packets = std::iter::from_fn(|| sink.pull_sample().ok())
+        .map(|sample| Bytes::copy_from_slice(&sample.buffer().unwrap().map_readable().unwrap()));
+    let packets = packets.collect();
+    pipeline.set_state(gst::State::Null).unwrap();
+    packets
+}
+
+#[tokio::test]
+async fn a_second_of_opus_becomes_a_second_of_aac_on_the_same_clock() {
+    let (converter, mut sounds) = OpusToAac::start(1).unwrap();
+    for (n, packet) in (0..).zip(packets()) {
+        assert!(converter.push(5_000 + n * 20, packet));
+    }
+    let next = tokio::time::timeout(DEADLINE, sounds.recv()).await.unwrap().unwrap();
+    // AAC-LC, 48,000 samples a second, two channels.
+    assert_eq!(next, Sound::Config(Bytes::from_static(&[0x11, 0x90])));
+    let mut times = Vec::new();
+    while times.len() < 44 {
+        let next = tokio::time::timeout(DEADLINE, sounds.recv()).await.unwrap().unwrap();
+        let Sound::Frame { at_ms, data } = next else { panic!("{next:?}") };
+        assert!(!data.is_empty());
+        times.push(at_ms);
+    }
+    assert!((4_900..5_100).contains(&times[0]), "{times:?}");
+    assert!(times.windows(2).all(|pair| (20..=23).contains(&(pair[1] - pair[0]))), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_converter_whose_sound_nobody_takes_ends_when_it_is_dropped() {
+    let (converter, sounds) = OpusToAac::start(2).unwrap();
+    for _ in 0..10 {
+        for (n, packet) in (0..).zip(packets()) {
+            let _ = converter.push(n * 20, packet);
+        }
+    }
+    drop(converter);
+    drop(sounds);
+}
+
+/// Three seconds of ffmpeg's test picture and a tone, as a browser records them.
+fn recording(name: &str, picture: &[&str]) -> Bytes {
+    let file = folder(name).join(name);
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=160x90:rate=15"])
+        .args(["-f", "lavfi", "-i", "sine", "-t", "3", "-pix_fmt", "yuv420p"])
+        .args(picture)
+        .args(["-c:a", "libopus", "-ar", "48000"])
+        .arg(&file)
+        .status()
+        .expect("ffmpeg is installed by the test command");
+    assert!(made.success());
+    std::fs::read(&file).unwrap().into()
+}
+
+#[tokio::test]
+async fn recordings_of_browsers_become_flv_with_picture_and_sound() {
+    let h264 = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"];
+    let vp8 = ["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"];
+    for (container, bytes) in [
+        (Container::Matroska, recording("h264.mkv", &h264)),
+        (Container::Webm, recording("vp8.webm", &vp8)),
+    ] {
+        let (converter, mut pieces) = ToFlv::start(container).unwrap();
+        for piece in bytes.chunks(4_096) {
+            assert!(converter.push(Bytes::copy_from_slice(piece)));
+        }
+        let mut flv = Vec::new();
+        // All but the last pictures: a live converter never knows that there are no more.
+        while flv.is_empty() || tags(&flv).iter().filter(|tag| tag.is_picture()).count() < 30 {
+            let piece = tokio::time::timeout(DEADLINE, pieces.recv()).await;
+            flv.extend(piece.expect("more FLV in time").expect("the converter goes on"));
+        }
+        let tags = tags(&flv);
+        assert!(tags.iter().any(Tag::is_avc_header) && tags.iter().any(Tag::is_aac_header));
+        let sounds = tags.iter().filter(|tag| tag.kind == 8).count();
+        assert!(sounds > 40, "{container:?}: {sounds} tags of sound");
+    }
+}
+
+#[tokio::test]
+async fn a_keyframe_becomes_a_small_jpeg() {
+    let mkv = recording("picture.mkv", &["-c:v", "libx264", "-g", "15"]);
+    let (converter, mut pieces) = ToFlv::start(Container::Matroska).unwrap();
+    assert!(converter.push(mkv));
+    let mut flv = Vec::new();
+    while flv.is_empty() || !tags(&flv).iter().any(Tag::is_keyframe) {
+        let piece = tokio::time::timeout(DEADLINE, pieces.recv()).await;
+        flv.extend(piece.expect("more FLV in time").expect("the converter goes on"));
+    }
+    let tags = tags(&flv);
+    let body = |is: fn(&Tag) -> bool| tags.iter().find(|tag| is(tag)).unwrap().body[5..].to_vec();
+    let (config, keyframe) = (body(Tag::is_avc_header), body(Tag::is_keyframe));
+    let jpeg = move |config: &[u8]| {
+        let (config, keyframe) = (Bytes::copy_from_slice(config), keyframe.clone().into());
+        astral_pipelines::jpeg(config, keyframe)
+    };
+    let picture = jpeg(&config).unwrap();
+    assert!(picture.starts_with(b"\xff\xd8\xff") && picture.len() < 24 * 1_024);
+    assert_eq!(jpeg(b"no configuration"), None);
+}

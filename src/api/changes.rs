@@ -1,11 +1,18 @@
 //! What changes in a node, numbered, so that a client that missed something knows it.
 //!
-//! Owns the objects that clients see, their comparison, the numbers and the recent frames. Does not
-//! own sockets (see `events`) nor where objects come from (see `observer`). Every client gets the
-//! same frames, each written once.
+//! Owns the objects that clients see, their comparison and the numbers. Does not own sockets (see
+//! `events`) nor where objects come from (see `observer`). Every frame and every snapshot is written
+//! once for all clients: a client is a number in one ring, costs nothing while it is slow, and gets a
+//! snapshot where the ring has forgotten what it missed.
+
+mod follower;
+mod ring;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,18 +20,24 @@ use std::{
 use axum::extract::ws::Utf8Bytes;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{Notify, broadcast},
+    sync::{Notify, watch},
     time::Instant,
 };
 
-/// Frames that a client may be behind before it is dropped.
-pub const BEHIND_MAX: usize = 1_024;
+use ring::Ring;
+
+pub use follower::{BATCH_BYTES, Follower, Told};
+pub use ring::{RING_BYTES_MAX, RING_FRAMES_MAX};
+pub use snapshot::{PART_BYTES, Snapshot};
+
+/// Bytes of changes at one look from which on all objects are told anew.
+const ANEW_FROM_BYTES: usize = RING_BYTES_MAX / 4;
 /// Changes at one look from which on all objects are told anew.
-const ANEW_FROM: usize = BEHIND_MAX / 4;
-/// Bytes of recent frames kept for clients that reconnect.
-pub const RECENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const ANEW_FROM_FRAMES: usize = RING_FRAMES_MAX / 4;
+/// A snapshot serves whoever asks for this long; the frames after it complete it.
+const SNAPSHOT_FRESH: Duration = Duration::from_millis(250);
 /// Plain events told in a second; what is beyond is counted in one `events_missed`.
-pub const EVENTS_PER_S_MAX: u32 = 200;
+pub const EVENTS_PER_S_MAX: u32 = 20_000;
 
 /// Kinds of objects, as frames name them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -82,40 +95,23 @@ impl Kind {
 /// Objects by kind and id.
 pub type Objects = BTreeMap<(Kind, String), Value>;
 
-/// One numbered frame.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Frame {
-    /// Its number.
-    pub seq: u64,
-    /// Its JSON.
-    pub text: Utf8Bytes,
-}
-
-/// Where a client stands when it begins to follow.
-#[derive(Debug)]
-pub struct Following {
-    /// What it is sent first: what it missed, or a snapshot.
-    pub first: Vec<Frame>,
-    /// What comes after.
-    pub rest: broadcast::Receiver<Frame>,
-}
-
 /// The changes of one node. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Changes {
     state: Arc<Mutex<State>>,
-    told: broadcast::Sender<Frame>,
+    /// The latest number.
+    latest: watch::Sender<u64>,
     nudge: Arc<Notify>,
+    /// Held while a snapshot is written, so that those who want one at the same time share it.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
 struct State {
-    instance: String,
-    seq: u64,
-    objects: Objects,
-    recent: VecDeque<Frame>,
-    recent_bytes: usize,
-    snapshot: Option<Frame>,
+    instance: Arc<str>,
+    objects: Arc<Objects>,
+    ring: Ring,
+    snapshot: Option<(Instant, Arc<Snapshot>)>,
     second: Instant,
     told_in_second: u32,
     withheld: u64,
@@ -126,11 +122,9 @@ impl Changes {
     #[must_use]
     pub fn new(instance: String) -> Self {
         let state = State {
-            instance,
-            seq: 0,
-            objects: Objects::new(),
-            recent: VecDeque::new(),
-            recent_bytes: 0,
+            instance: instance.into(),
+            objects: Arc::default(),
+            ring: Ring::new(),
             snapshot: None,
             second: Instant::now(),
             told_in_second: 0,
@@ -138,35 +132,41 @@ impl Changes {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
-            told: broadcast::Sender::new(BEHIND_MAX),
+            latest: watch::Sender::new(0),
             nudge: Arc::default(),
+            writing: Arc::default(),
         }
     }
 
     /// How many follow.
     #[must_use]
     pub fn followers(&self) -> usize {
-        self.told.receiver_count()
+        self.latest.receiver_count()
     }
 
     /// The latest number.
     #[must_use]
     pub fn seq(&self) -> u64 {
-        self.lock().seq
+        self.lock().ring.seq()
+    }
+
+    /// Bytes of frames kept for those who follow or come back.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.lock().ring.bytes()
     }
 
     /// Begins to follow: after frame `after` of this `instance` when it is still known, else with
     /// a snapshot.
     #[must_use]
-    pub fn follow(&self, instance: Option<&str>, after: Option<u64>) -> Following {
-        let mut state = self.lock();
-        let rest = self.told.subscribe();
-        let known = instance == Some(state.instance.as_str());
-        let missed = after.filter(|_| known).and_then(|after| state.since(after));
-        let first = missed.unwrap_or_else(|| vec![state.snapshot()]);
+    pub fn follow(&self, instance: Option<&str>, after: Option<u64>) -> Follower {
+        let state = self.lock();
+        let told = self.latest.subscribe();
+        let known = instance == Some(&*state.instance);
+        let at = after.filter(|after| known && state.ring.reaches_back_to(*after));
         drop(state);
         self.nudge.notify_one();
-        Following { first, rest }
+        Follower::new(self.clone(), told, at)
     }
 
     /// Resolves when somebody wants the objects compared soon.
@@ -175,16 +175,18 @@ impl Changes {
     }
 
     /// Compares the objects with those before and tells the differences; a new snapshot where that
-    /// is shorter than so many frames that clients might fall behind.
+    /// is shorter than so many frames that they would fill the ring. To be called by one task: what
+    /// is compared does not hold up those who tell or follow.
     pub fn observe(&self, objects: Objects) {
+        let before = self.lock().objects.clone();
+        let frames = differences(&before, &objects);
+        let bytes: usize = frames.iter().map(String::len).sum();
         let mut state = self.lock();
-        let before = std::mem::replace(&mut state.objects, objects);
-        let frames = differences(&before, &state.objects);
-        if frames.len() > ANEW_FROM {
-            state.seq += 1;
+        state.objects = Arc::new(objects);
+        if bytes > ANEW_FROM_BYTES || frames.len() > ANEW_FROM_FRAMES {
+            state.ring.skip();
             state.snapshot = None;
-            let snapshot = state.snapshot();
-            self.send(&mut state, snapshot);
+            self.latest.send_replace(state.ring.seq());
         } else {
             for frame in frames {
                 self.tell(&mut state, frame);
@@ -194,6 +196,8 @@ impl Changes {
 
     /// Tells a plain event, and that the objects may have changed.
     pub fn event(&self, event: &Value) {
+        let frame = |event: &Value| json!({"type": "event", "event": event}).to_string();
+        let told = frame(event);
         let mut state = self.lock();
         if state.second.elapsed() >= Duration::from_secs(1) {
             state.second = Instant::now();
@@ -201,12 +205,12 @@ impl Changes {
             let withheld = std::mem::take(&mut state.withheld);
             if withheld > 0 {
                 let missed = json!({"event": "events_missed", "count": withheld});
-                self.tell(&mut state, json!({"type": "event", "event": missed}));
+                self.tell(&mut state, frame(&missed));
             }
         }
         if state.told_in_second < EVENTS_PER_S_MAX {
             state.told_in_second += 1;
-            self.tell(&mut state, json!({"type": "event", "event": event}));
+            self.tell(&mut state, told);
         } else {
             state.withheld += 1;
         }
@@ -221,23 +225,38 @@ impl Changes {
         }
     }
 
-    fn tell(&self, state: &mut State, mut frame: Value) {
-        state.seq += 1;
-        frame["seq"] = state.seq.into();
-        state.snapshot = None;
-        let frame = Frame { seq: state.seq, text: frame.to_string().into() };
-        self.send(state, frame);
+    /// Everything as of number `from` or later, written once for all who ask at about the same time.
+    pub(super) async fn snapshot(&self, from: u64) -> Arc<Snapshot> {
+        let _turn = self.writing.lock().await;
+        let (instance, seq, objects) = {
+            let state = self.lock();
+            if let Some((written, snapshot)) = &state.snapshot
+                && written.elapsed() < SNAPSHOT_FRESH
+                && snapshot.seq >= from
+                && state.ring.reaches_back_to(snapshot.seq)
+            {
+                return snapshot.clone();
+            }
+            (state.instance.clone(), state.ring.seq(), state.objects.clone())
+        };
+        // Megabytes where thousands of streams are known: others go on in the meantime.
+        let written = tokio::task::spawn_blocking(move || Snapshot::of(&instance, seq, &objects));
+        let snapshot = Arc::new(written.await.expect("writing JSON does not panic"));
+        self.lock().snapshot = Some((Instant::now(), snapshot.clone()));
+        snapshot
     }
 
-    fn send(&self, state: &mut State, frame: Frame) {
-        state.recent_bytes += frame.text.len();
-        state.recent.push_back(frame.clone());
-        while state.recent.len() > BEHIND_MAX || state.recent_bytes > RECENT_BYTES_MAX {
-            let Some(oldest) = state.recent.pop_front() else { break };
-            state.recent_bytes -= oldest.text.len();
-        }
-        // Nobody may be following.
-        let _ = self.told.send(frame);
+    /// Numbers a frame, which is a JSON object, and keeps it for all.
+    fn tell(&self, state: &mut State, mut frame: String) {
+        let seq = state.ring.seq() + 1;
+        frame.truncate(frame.len() - 1);
+        frame.push_str(&format!(r#","seq":{seq}}}"#));
+        state.ring.push(frame.into());
+        self.latest.send_replace(seq);
+    }
+
+    fn after(&self, seq: u64) -> Option<Vec<Utf8Bytes>> {
+        self.lock().ring.after(seq, BATCH_BYTES)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -246,36 +265,8 @@ impl Changes {
     }
 }
 
-impl State {
-    /// The frames after `after`; `None` when some of them are forgotten, or were never told.
-    fn since(&self, after: u64) -> Option<Vec<Frame>> {
-        let oldest = self.recent.front().map_or(self.seq + 1, |frame| frame.seq);
-        let complete = after <= self.seq && after + 1 >= oldest;
-        let missed = self.recent.iter().filter(|frame| frame.seq > after);
-        complete.then(|| missed.cloned().collect())
-    }
-
-    /// Everything, as of the latest number; written once for all who ask before the next change.
-    fn snapshot(&mut self) -> Frame {
-        if let Some(snapshot) = &self.snapshot {
-            return snapshot.clone();
-        }
-        let mut objects: BTreeMap<&str, Vec<&Value>> =
-            Kind::ALL.iter().map(|kind| (kind.word(), Vec::new())).collect();
-        for ((kind, _), object) in &self.objects {
-            objects.entry(kind.word()).or_default().push(object);
-        }
-        let (instance, seq) = (&self.instance, self.seq);
-        let text =
-            json!({"type": "snapshot", "instance": instance, "seq": seq, "objects": objects});
-        let snapshot = Frame { seq, text: text.to_string().into() };
-        self.snapshot = Some(snapshot.clone());
-        snapshot
-    }
-}
-
 /// What makes `before` into `after`, as frames without numbers.
-fn differences(before: &Objects, after: &Objects) -> Vec<Value> {
+fn differences(before: &Objects, after: &Objects) -> Vec<String> {
     let changed = after.iter().filter_map(|(key, object)| {
         let change = match before.get(key) {
             None => "add",
@@ -286,7 +277,7 @@ fn differences(before: &Objects, after: &Objects) -> Vec<Value> {
     });
     let gone = before.keys().filter(|key| !after.contains_key(key));
     let gone = gone.map(|(kind, id)| json!({"type": "remove", "kind": kind.word(), "id": id}));
-    changed.chain(gone).collect()
+    changed.chain(gone).map(|frame| frame.to_string()).collect()
 }
 
 /// Whether two states of an object are the same but for what changes all the time.
@@ -297,138 +288,4 @@ fn same(kind: Kind, old: &Value, new: &Value) -> bool {
     };
     old.len() == new.len()
         && old.iter().all(|(field, value)| field == restless || new.get(field) == Some(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn objects(streams: &[(&str, u32)]) -> Objects {
-        let object = |(id, viewers): &(&str, u32)| {
-            ((Kind::Stream, (*id).to_owned()), json!({"id": id, "viewers": viewers}))
-        };
-        streams.iter().map(object).collect()
-    }
-
-    fn parse(frame: &Frame) -> Value {
-        let value: Value = serde_json::from_str(&frame.text).unwrap();
-        assert_eq!(value["seq"], frame.seq);
-        value
-    }
-
-    /// What a client knows after a snapshot and the frames that follow it.
-    #[derive(Default)]
-    struct Client(BTreeMap<String, Value>, u64);
-
-    impl Client {
-        fn take(&mut self, frame: &Frame) {
-            let value = parse(frame);
-            if value["type"] != "snapshot" {
-                assert_eq!(frame.seq, self.1 + 1, "no gap");
-            }
-            self.1 = frame.seq;
-            let id = || value["id"].as_str().unwrap().to_owned();
-            match value["type"].as_str().unwrap() {
-                "snapshot" => {
-                    let streams = value["objects"]["stream"].as_array().unwrap();
-                    let known = streams.iter().map(|s| (s["id"].as_str().unwrap().to_owned(), s));
-                    self.0 = known.map(|(id, object)| (id, object.clone())).collect();
-                }
-                "add" => assert!(self.0.insert(id(), value["object"].clone()).is_none()),
-                "update" => assert!(self.0.insert(id(), value["object"].clone()).is_some()),
-                "remove" => assert!(self.0.remove(&id()).is_some()),
-                other => assert_eq!(other, "event"),
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn whoever_applies_the_frames_knows_what_the_node_knows() {
-        let changes = Changes::new("one".into());
-        changes.observe(objects(&[("a", 1), ("b", 1)]));
-        let mut following = changes.follow(None, None);
-        let mut client = Client::default();
-        following.first.iter().for_each(|frame| client.take(frame));
-        for step in [&[("a", 1), ("b", 2)][..], &[("b", 2), ("c", 1)], &[], &[("a", 7)]] {
-            changes.observe(objects(step));
-            changes.event(&json!({"event": "playing"}));
-            while let Ok(frame) = following.rest.try_recv() {
-                client.take(&frame);
-            }
-            let wanted = objects(step).into_iter().map(|((_, id), object)| (id, object));
-            assert_eq!(client.0, wanted.collect());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_comes_back_gets_what_it_missed_or_a_snapshot() {
-        let changes = Changes::new("one".into());
-        changes.observe(objects(&[("a", 1)]));
-        let seen = changes.seq();
-        changes.observe(objects(&[("a", 2)]));
-        let missed = changes.follow(Some("one"), Some(seen)).first;
-        assert_eq!((missed.len(), parse(&missed[0])["type"].clone()), (1, json!("update")));
-        assert_eq!(changes.follow(Some("one"), Some(changes.seq())).first, []);
-        for (instance, after) in [(Some("two"), seen), (None, seen), (Some("one"), seen + 99)] {
-            let first = changes.follow(instance, Some(after)).first;
-            assert_eq!(parse(&first[0])["type"], "snapshot", "{instance:?} {after}");
-        }
-        for round in 0..2_000 {
-            changes.observe(objects(&[("a", round + 10)]));
-        }
-        assert_eq!(parse(&changes.follow(Some("one"), Some(seen)).first[0])["type"], "snapshot");
-    }
-
-    #[tokio::test]
-    async fn more_changes_than_a_client_can_queue_come_as_a_snapshot() {
-        let changes = Changes::new("one".into());
-        let mut following = changes.follow(None, None);
-        let mut client = Client::default();
-        following.first.iter().for_each(|frame| client.take(frame));
-        let many: Vec<String> = (0..5_000).map(|n| n.to_string()).collect();
-        let many: Vec<(&str, u32)> = many.iter().map(|id| (id.as_str(), 1)).collect();
-        changes.observe(objects(&many));
-        client.take(&following.rest.try_recv().unwrap());
-        assert_eq!(client.0.len(), 5_000);
-        changes.observe(objects(&many[1..]));
-        client.take(&following.rest.try_recv().unwrap());
-        assert_eq!(client.0.len(), 4_999);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_storm_of_events_is_told_in_part_and_counted() {
-        let changes = Changes::new("one".into());
-        let mut following = changes.follow(None, None);
-        for _ in 0..10_000 {
-            changes.event(&json!({"event": "offence"}));
-        }
-        tokio::time::advance(Duration::from_secs(1)).await;
-        changes.event(&json!({"event": "playing"}));
-        let mut frames = Vec::new();
-        while let Ok(frame) = following.rest.try_recv() {
-            frames.push(parse(&frame));
-        }
-        assert_eq!(frames.len(), EVENTS_PER_S_MAX as usize + 2);
-        let missed = &frames[EVENTS_PER_S_MAX as usize]["event"];
-        assert_eq!(missed, &json!({"event": "events_missed", "count": 9_800}));
-    }
-
-    #[tokio::test]
-    async fn what_is_kept_for_those_who_return_is_bounded_in_bytes() {
-        let changes = Changes::new("one".into());
-        let long = "x".repeat(100_000);
-        for round in 0..100 {
-            changes.observe([((Kind::Stream, "a".into()), json!({"t": long, "r": round}))].into());
-        }
-        let state = changes.lock();
-        assert!(state.recent_bytes <= RECENT_BYTES_MAX);
-        assert_eq!(state.recent_bytes, state.recent.iter().map(|f| f.text.len()).sum::<usize>());
-    }
-
-    #[test]
-    fn a_lease_that_runs_is_no_news() {
-        let ticket = |left, ok| json!({"id": "1", "expires_in_ms": left, "confirmed": ok});
-        assert!(same(Kind::Ticket, &ticket(9, true), &ticket(8, true)));
-        assert!(!same(Kind::Ticket, &ticket(9, true), &ticket(9, false)));
-    }
 }

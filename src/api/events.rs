@@ -2,7 +2,8 @@
 //!
 //! Owns both forms: a WebSocket with numbered changes for pages, and plain events as JSON lines for
 //! scripts. Does not own what is told (see `changes`). A reader that is too slow is let go; it costs
-//! nobody else anything.
+//! nobody else anything: of what it has not read the node holds one batch of frames, or one part of a
+//! snapshot.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -21,17 +22,14 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{
-    sync::broadcast::error::RecvError,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     body::Query,
-    changes::{Following, Frame},
+    changes::{Follower, PART_BYTES, Told},
     error::Problem,
     state::{Api, EVENT_READERS_MAX},
 };
@@ -39,8 +37,11 @@ use crate::edge::local::Gate;
 
 /// A client says little: larger messages end it.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
-/// A client whose socket takes nothing for this long is let go.
+/// A client whose socket does not take a batch or a part within this long is let go.
 const SEND_MAX: Duration = Duration::from_secs(5);
+/// Frames that come sooner than this after the last ones wait, and are written together: a storm
+/// costs a client fifty writes a second, not one for each frame.
+const PACE: Duration = Duration::from_millis(20);
 /// Silence after which a client is told that nothing is new, so that it can tell a quiet node from
 /// a dead one within 5 s.
 const IDLE: Duration = Duration::from_secs(2);
@@ -56,6 +57,8 @@ pub(super) struct EventCounters {
     pub(super) unruly: AtomicU64,
     /// Refused because there were too many.
     pub(super) refused: AtomicU64,
+    /// Told everything anew because the ring had forgotten what they missed.
+    pub(super) anew: AtomicU64,
 }
 
 /// Where a WebSocket client left off.
@@ -97,7 +100,8 @@ pub(super) async fn follow(
         let upgrade = upgrade
             .protocols([Gate::WS_PROTOCOL])
             .max_message_size(MESSAGE_BYTES_MAX)
-            .max_frame_size(MESSAGE_BYTES_MAX);
+            .max_frame_size(MESSAGE_BYTES_MAX)
+            .write_buffer_size(PART_BYTES);
         return Ok(upgrade.on_upgrade(async move |socket| {
             let _held = permit;
             let stopping = api.stopping.clone();
@@ -147,36 +151,21 @@ async fn serve(api: &Api, mut socket: WebSocket, left: &Left) {
 }
 
 async fn talk(api: &Api, socket: &mut WebSocket, left: &Left) -> End {
-    let Following { first, mut rest } = api.changes.follow(left.instance.as_deref(), left.after);
-    let mut last = left.after.unwrap_or_default();
-    for frame in first {
-        last = frame.seq;
-        if let Err(end) = send(socket, frame.text).await {
-            return end;
-        }
-    }
+    let mut follower = api.changes.follow(left.instance.as_deref(), left.after);
     let mut resyncs = RESYNCS_MAX;
+    let mut asked = true;
     let mut second = tokio::time::interval(Duration::from_secs(1));
-    let mut said_at = Instant::now();
+    let mut written = Instant::now();
+    let mut due = written;
     loop {
-        let text = tokio::select! {
-            frame = rest.recv() => match frame {
-                Ok(Frame { seq, .. }) if seq <= last => continue,
-                Ok(Frame { seq, text }) => {
-                    last = seq;
-                    text
-                }
-                Err(RecvError::Lagged(_)) => return End::Slow,
-                Err(RecvError::Closed) => return End::Left,
-            },
+        let told = tokio::select! {
+            told = next(&mut follower, due) => told,
             message = socket.recv() => match message {
                 Some(Ok(Message::Text(text))) if is_resync(&text) && resyncs > 0 => {
                     resyncs -= 1;
-                    let Following { first, rest: again } = api.changes.follow(None, None);
-                    rest = again;
-                    let Some(snapshot) = first.into_iter().next() else { continue };
-                    last = snapshot.seq;
-                    snapshot.text
+                    asked = true;
+                    follower.resync();
+                    continue;
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Left,
@@ -184,16 +173,40 @@ async fn talk(api: &Api, socket: &mut WebSocket, left: &Left) -> End {
             },
             _ = second.tick() => {
                 resyncs = RESYNCS_MAX.min(resyncs + 1);
-                if said_at.elapsed() < IDLE {
+                if written.elapsed() < IDLE {
                     continue;
                 }
-                json!({"type": "idle", "seq": last}).to_string().into()
+                let idle = json!({"type": "idle", "seq": follower.seq()});
+                Told::Frames(vec![idle.to_string().into()])
             }
         };
-        if let Err(end) = send(socket, text).await {
+        if let Err(end) = tell(api, socket, told, std::mem::take(&mut asked)).await {
             return end;
         }
-        said_at = Instant::now();
+        written = Instant::now();
+        due = written + PACE;
+    }
+}
+
+/// What comes next, not before it is `due`.
+async fn next(follower: &mut Follower, due: Instant) -> Told {
+    sleep_until(due).await;
+    follower.next().await
+}
+
+async fn tell(api: &Api, socket: &mut WebSocket, told: Told, asked: bool) -> Result<(), End> {
+    match told {
+        Told::Frames(frames) => send(socket, frames).await,
+        Told::Snapshot(snapshot) => {
+            if !asked {
+                api.event_counters.anew.fetch_add(1, Ordering::Relaxed);
+            }
+            for part in &snapshot.parts {
+                send(socket, vec![part.clone()]).await?;
+            }
+            Ok(())
+        }
+        Told::TooSlow => Err(End::Slow),
     }
 }
 
@@ -201,8 +214,15 @@ fn is_resync(text: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| value["type"] == "resync")
 }
 
-async fn send(socket: &mut WebSocket, text: Utf8Bytes) -> Result<(), End> {
-    match timeout(SEND_MAX, socket.send(Message::Text(text))).await {
+/// Writes the frames together, and waits until the socket has taken them all.
+async fn send(socket: &mut WebSocket, frames: Vec<Utf8Bytes>) -> Result<(), End> {
+    let written = async {
+        for frame in frames {
+            socket.feed(Message::Text(frame)).await?;
+        }
+        socket.flush().await
+    };
+    match timeout(SEND_MAX, written).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::Left),
         Err(_) => Err(End::Slow),

@@ -70,7 +70,12 @@ fn sheet(api: &Api, state: &NodeState) -> Sheet {
         let count = counter.load(Ordering::Relaxed);
         sheet.counter("astral_api_readers_dropped", "Event readers let go", &[("why", why)], count);
     }
+    let anew = counters.anew.load(Ordering::Relaxed);
+    let help = "Event readers that were told everything anew because they had missed too much";
+    sheet.counter("astral_api_readers_anew", help, &[], anew);
     sheet.gauge("astral_api_readers", "Event readers", &[], count(api.changes.followers()));
+    let kept = count(api.changes.kept_bytes());
+    sheet.gauge("astral_api_events_kept_bytes", "Events kept for all readers", &[], kept);
     process::add(&mut sheet);
     sheet
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod events;
+mod flood;
 mod views;
 
 use std::{

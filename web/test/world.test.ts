@@ -19,6 +19,16 @@ test("a snapshot replaces everything that was known", () => {
   assert.equal(world.seq, 3);
 });
 
+test("the parts of a large snapshot make up the whole, and numbers go on after it", () => {
+  const world = new World();
+  world.apply(snapshot(7, "a"), 0);
+  assert.equal(world.apply({ type: "part", seq: 7, more: true, objects: { edge: [edge("b")] } }, 0).what, "changed");
+  world.apply({ type: "part", seq: 7, more: false, objects: { edge: [edge("c")] } }, 0);
+  assert.deepEqual([...world.of("edge").keys()], ["a", "b", "c"]);
+  assert.equal(world.apply({ type: "remove", seq: 8, kind: "edge", id: "a" }, 0).what, "changed");
+  assert.equal(world.apply({ type: "part", seq: 7, more: false, objects: {} }, 0).what, "gap");
+});
+
 test("add, update and remove change one object each", () => {
   const world = new World();
   world.apply(snapshot(1, "a"), 0);

@@ -183,9 +183,13 @@ export type Kind = keyof Objects;
 
 export const KINDS: readonly Kind[] = ["node", "peer", "stream", "stats", "ticket", "edge", "settings"];
 
+export type Listed = { [K in Kind]?: Objects[K][] };
+
 /** One frame of `WS /events`. */
 export type Frame =
-  | { type: "snapshot"; instance: string; seq: number; objects: { [K in Kind]?: Objects[K][] } }
+  | { type: "snapshot"; instance: string; seq: number; more?: boolean; objects: Listed }
+  /** What did not fit into the snapshot before it. */
+  | { type: "part"; seq: number; more: boolean; objects: Listed }
   | { type: "add" | "update"; seq: number; kind: Kind; id: string; object: Objects[Kind] }
   | { type: "remove"; seq: number; kind: Kind; id: string }
   | { type: "event"; seq: number; event: NodeEvent }

@@ -3,7 +3,7 @@
 // Owns the reduction of frames to objects and the detection of gaps. Does not own the socket, nor what
 // is drawn. Objects are replaced whole, never changed, so that a page may compare them by identity.
 
-import type { Frame, Kind, NodeEvent, Objects } from "../api/types";
+import type { Frame, Kind, Listed, NodeEvent, Objects } from "../api/types";
 import { KINDS } from "../api/types";
 
 /** Events kept for the Node page, newest last. */
@@ -41,6 +41,9 @@ export class World {
   apply(frame: Frame, now: number): Outcome {
     if (frame.type === "snapshot") return this.replace(frame);
     if (this.instance === null) return { what: "gap" };
+    if (frame.type === "part") {
+      return frame.seq === this.seq ? this.add(frame.objects) : { what: "gap" };
+    }
     if (frame.type === "idle") {
       return frame.seq === this.seq ? { what: "nothing" } : { what: "gap" };
     }
@@ -76,10 +79,13 @@ export class World {
   private replace(frame: Frame & { type: "snapshot" }): Outcome {
     this.instance = frame.instance;
     this.seq = frame.seq;
+    for (const kind of KINDS) this.writable(kind)?.clear();
+    return this.add(frame.objects);
+  }
+
+  private add(objects: Listed): Outcome {
     for (const kind of KINDS) {
-      const things = this.writable(kind);
-      things?.clear();
-      for (const object of frame.objects[kind] ?? []) things?.set(idOf(kind, object), object);
+      for (const object of objects[kind] ?? []) this.writable(kind)?.set(idOf(kind, object), object);
     }
     return { what: "changed", kinds: KINDS };
   }

@@ -62,6 +62,8 @@ const PURPOSES: &[(&str, bool, &[&[&str]])] = &[
         &[&["autovideosink"], &["xvimagesink", "ximagesink", "waylandsink", "glimagesink"]],
     ),
     ("MP4 files", false, &[&["qtdemux"]]),
+    ("what browsers record", false, &[&["matroskademux"], &["opusdec"], &["vp8dec"]]),
+    ("small pictures in lists", false, &[&["avdec_h264"], &["jpegenc"]]),
 ];
 
 /// Looks at every purpose. Loads the registry of plugins, which may take some seconds the first

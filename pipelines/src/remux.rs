@@ -1,7 +1,8 @@
-//! Matroska and WebM in, FLV out: what a browser without WebCodecs records.
+//! Matroska, WebM and MP4 in, FLV out: what a browser without WebCodecs records.
 //!
-//! Owns one small pipeline. H.264 passes as it is, VP8 is coded anew, Opus becomes AAC. Doesn't own what
-//! the bytes come over.
+//! Owns one small pipeline. H.264 passes as it is, VP8 is coded anew, sound becomes AAC. Doesn't own what
+//! the bytes come over. The containers are read by GStreamer's demuxers alone, and end here: from FLV on,
+//! everything is checked as what encoders send.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::outlet::{Outlet, Shutter};
 
 const MATROSKA: &str = include_str!("../convert/matroska-flv.launch");
 const WEBM: &str = include_str!("../convert/webm-flv.launch");
+const MP4: &str = include_str!("../convert/mp4-flv.launch");
 /// Pieces of FLV that wait for the receiver; then the pipeline waits.
 const PIECES_QUEUED_MAX: usize = 256;
 
@@ -26,6 +28,8 @@ pub enum Container {
     Matroska,
     /// VP8 and Opus in WebM: Firefox.
     Webm,
+    /// H.264 and AAC or Opus in fragmented MP4: Safari. A fragment takes about a second.
+    Mp4,
 }
 
 /// A running converter. Dropping it ends it.
@@ -46,7 +50,9 @@ impl ToFlv {
         let (pipeline, source, sink) = parts(match container {
             Container::Matroska => MATROSKA,
             Container::Webm => WEBM,
+            Container::Mp4 => MP4,
         })?;
+        leave_out_what_is_absent(&pipeline);
         let (outlet, shutter, pieces) = Outlet::new(PIECES_QUEUED_MAX);
         let outlet = Arc::new(outlet);
         let callbacks = gst_app::AppSinkCallbacks::builder()
@@ -72,11 +78,39 @@ impl ToFlv {
     /// more makes sense then.
     #[must_use]
     pub fn push(&self, bytes: Bytes) -> bool {
+        // Where a demuxer fails, the source goes on taking bytes: the bus alone says it.
+        let failure =
+            self.pipeline.bus().and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
+        if let Some(gst::MessageView::Error(failure)) = failure.as_ref().map(|one| one.view()) {
+            tracing::debug!(error = %failure.error(), "a recording can't be converted");
+            return false;
+        }
         if self.source.current_level_bytes() >= self.source.max_bytes() {
             return false;
         }
         self.source.push_buffer(gst::Buffer::from_slice(bytes)).is_ok()
     }
+}
+
+/// Once the demuxer knows its tracks, the muxer waits for those alone: a recording may have no sound.
+fn leave_out_what_is_absent(pipeline: &gst::Pipeline) {
+    let (Some(demuxer), Some(muxer)) = (pipeline.by_name("d"), pipeline.by_name("mux")) else {
+        return;
+    };
+    let branches = [("video", "picture"), ("audio", "sound")];
+    let branches = branches.map(|(kind, last)| (kind, pipeline.by_name(last)));
+    demuxer.connect_no_more_pads(move |demuxer| {
+        for (kind, last) in &branches {
+            let is_there = demuxer.src_pads().iter().any(|pad| pad.name().starts_with(kind));
+            let from = last.as_ref().and_then(|last| last.static_pad("src"));
+            let Some((from, to)) = from.and_then(|from| from.peer().map(|to| (from, to))) else {
+                continue;
+            };
+            if !is_there && from.unlink(&to).is_ok() {
+                muxer.release_request_pad(&to);
+            }
+        }
+    });
 }
 
 impl Drop for ToFlv {

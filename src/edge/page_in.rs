@@ -6,8 +6,8 @@
 //!
 //! Frames from the page: binary, the bytes of an FLV stream cut anywhere, with H.264 and AAC as RTMP has
 //! them, or other codecs as Enhanced RTMP has them. A browser that can only record says first, as text,
-//! `{"format": "matroska"}` (H.264 and Opus) or `{"format": "webm"}` (VP8 and Opus), and sends that.
-//! Frames to the page: text, one JSON object each, with a `type`: `ready`, and `error` with a `detail`
+//! `{"format": "matroska"}` (H.264 and Opus), `"webm"` (VP8 and Opus) or `"mp4"` (H.264, and AAC or
+//! Opus), and sends that. Frames to the page: text, one JSON object each, with a `type`: `ready`, and `error` with a `detail`
 //! before the socket closes.
 
 use std::time::Duration;
@@ -131,6 +131,7 @@ struct Saying {
 enum Format {
     Matroska,
     Webm,
+    Mp4,
 }
 
 struct Converting {
@@ -241,7 +242,9 @@ impl Page {
     async fn begin_recording(&mut self, text: &str) -> Option<End> {
         let refuse = |why: &str| Some(End::Refused(why.to_owned()));
         let Ok(Saying { format }) = serde_json::from_str(text) else {
-            return refuse("only FLV, and {\"format\": \"matroska\"} or \"webm\", are understood");
+            return refuse(
+                "only FLV, and {\"format\": \"matroska\"}, \"webm\" or \"mp4\", are understood",
+            );
         };
         if self.recording.is_some() {
             return refuse("the format is said once");
@@ -249,6 +252,7 @@ impl Page {
         let container = match format {
             Format::Matroska => Container::Matroska,
             Format::Webm => Container::Webm,
+            Format::Mp4 => Container::Mp4,
         };
         match tokio::task::spawn_blocking(move || ToFlv::start(container)).await {
             Ok(Ok((converter, pieces))) => {

@@ -182,6 +182,43 @@ test("a camera is published from the page, watched on a third node, paused, resu
   await Promise.all([studio.kill(), viewer.kill()]);
 });
 
+// Chromium's own choice, then what Firefox has.
+for (const [format, refused] of [["Matroska", /none/], ["WebM", /matroska/]]) {
+  test(`a browser without WebCodecs publishes what it records: ${format}`, { timeout: 8 * SOON }, async (t) => {
+    const studio = await network.join("studio", ["run"]);
+    if (!(await sources(studio)).includes("browser")) return t.skip("this node takes no media from pages");
+    const viewer = await network.join("guest", ["run"]);
+    const { page, context, errors } = await open(browser, "about:blank");
+    await context.addInitScript((refused) => {
+      delete window.VideoEncoder;
+      delete window.MediaStreamTrackProcessor;
+      const supports = MediaRecorder.isTypeSupported.bind(MediaRecorder);
+      MediaRecorder.isTypeSupported = (type) => !new RegExp(refused).test(type) && supports(type);
+    }, refused.source);
+    try {
+      await page.goto(studio.web);
+      await page.getByRole("link", { name: "Publish" }).click();
+      await page.getByRole("radio", { name: /360p/ }).check({ force: true });
+      await page.getByRole("button", { name: "Turn the camera on" }).click();
+      await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
+      await page.getByLabel(/^Name/).fill("recorded");
+      await page.getByRole("button", { name: "Go live" }).click();
+      await page.locator(".head .chip.live").waitFor();
+      await visit(viewer, async (other) => {
+        await other.locator(".card .sight img").waitFor();
+        await card(other, "recorded").getByRole("link").click();
+        await playing(other);
+      });
+      await page.getByRole("button", { name: "Stop" }).click();
+      await page.getByRole("heading", { name: "Publish", exact: true }).waitFor();
+      assert.deepEqual(errors, []);
+    } finally {
+      await context.close();
+    }
+    await Promise.all([studio.kill(), viewer.kill()]);
+  });
+}
+
 test("an encoder gets its address and key from the page", { timeout: 4 * SOON }, async () => {
   const node = await network.join("desk", ["run"]);
   await visit(node, async (page) => {

@@ -57,14 +57,17 @@ async fn a_converter_whose_sound_nobody_takes_ends_when_it_is_dropped() {
     drop(sounds);
 }
 
+const H264: [&str; 8] =
+    ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"];
+const OPUS: [&str; 4] = ["-c:a", "libopus", "-ar", "48000"];
+
 /// Three seconds of ffmpeg's test picture and a tone, as a browser records them.
-fn recording(name: &str, picture: &[&str]) -> Bytes {
+fn recording(name: &str, coding: &[&[&str]]) -> Bytes {
     let file = folder(name).join(name);
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=160x90:rate=15"])
         .args(["-f", "lavfi", "-i", "sine", "-t", "3", "-pix_fmt", "yuv420p"])
-        .args(picture)
-        .args(["-c:a", "libopus", "-ar", "48000"])
+        .args(coding.concat())
         .arg(&file)
         .status()
         .expect("ffmpeg is installed by the test command");
@@ -74,11 +77,13 @@ fn recording(name: &str, picture: &[&str]) -> Bytes {
 
 #[tokio::test]
 async fn recordings_of_browsers_become_flv_with_picture_and_sound() {
-    let h264 = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"];
     let vp8 = ["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"];
+    let fragments = ["-movflags", "+frag_keyframe+empty_moov+default_base_moof"];
     for (container, bytes) in [
-        (Container::Matroska, recording("h264.mkv", &h264)),
-        (Container::Webm, recording("vp8.webm", &vp8)),
+        (Container::Matroska, recording("h264.mkv", &[&H264, &OPUS])),
+        (Container::Webm, recording("vp8.webm", &[&vp8, &OPUS])),
+        (Container::Mp4, recording("aac.mp4", &[&H264, &fragments, &["-c:a", "aac"]])),
+        (Container::Mp4, recording("opus.mp4", &[&H264, &fragments, &OPUS])),
     ] {
         let (converter, mut pieces) = ToFlv::start(container).unwrap();
         for piece in bytes.chunks(4_096) {
@@ -98,8 +103,35 @@ async fn recordings_of_browsers_become_flv_with_picture_and_sound() {
 }
 
 #[tokio::test]
+async fn a_recording_without_sound_becomes_flv_without_sound() {
+    let (converter, mut pieces) = ToFlv::start(Container::Matroska).unwrap();
+    assert!(converter.push(recording("silent.mkv", &[&H264, &["-an"]])));
+    let mut flv = Vec::new();
+    while flv.is_empty() || tags(&flv).iter().filter(|tag| tag.is_picture()).count() < 30 {
+        let piece = tokio::time::timeout(DEADLINE, pieces.recv()).await;
+        flv.extend(piece.expect("more FLV in time").expect("the converter goes on"));
+    }
+    assert!(tags(&flv).iter().all(|tag| tag.kind != 8));
+}
+
+#[tokio::test]
+async fn what_is_no_recording_fails_soon_and_not_when_the_queue_is_full() {
+    for container in [Container::Matroska, Container::Webm, Container::Mp4] {
+        let (converter, _pieces) = ToFlv::start(container).unwrap();
+        let deadline = std::time::Instant::now() + DEADLINE;
+        let mut pushed = 0;
+        while converter.push(Bytes::from(vec![0xa7; 1_024])) {
+            assert!(std::time::Instant::now() < deadline, "{container:?}: {pushed} KB taken");
+            pushed += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!(pushed < 8_000, "{container:?}: {pushed} KB taken");
+    }
+}
+
+#[tokio::test]
 async fn a_keyframe_becomes_a_small_jpeg() {
-    let mkv = recording("picture.mkv", &["-c:v", "libx264", "-g", "15"]);
+    let mkv = recording("picture.mkv", &[&H264, &OPUS]);
     let (converter, mut pieces) = ToFlv::start(Container::Matroska).unwrap();
     assert!(converter.push(mkv));
     let mut flv = Vec::new();

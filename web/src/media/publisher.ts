@@ -1,10 +1,12 @@
-// From a camera, a microphone or a screen to the node: WebCodecs and one WebSocket.
+// From a camera, a microphone or a screen to the node: WebCodecs (or what the browser records, see
+// recording) and one WebSocket.
 //
 // Owns encoding, the clock of the two tracks, the socket and its backpressure. Does not own device
 // choice, the preview, nor the stream's life in the node (the page creates and ends it).
 
 import { protocols } from "../api/session";
 import * as flv from "./flv";
+import { Recording, recordingFormat } from "./recording";
 
 export interface Quality {
   width: number;
@@ -22,7 +24,8 @@ export type PublisherState =
 
 /** What is sent, once a second. */
 export interface PublisherFigures {
-  fps: number;
+  /** Unknown where the browser records. */
+  fps: number | null;
   bps: number;
   /** Frames that were not encoded because the encoder or the socket was behind. */
   dropped: number;
@@ -79,6 +82,7 @@ async function avcSetting(quality: Quality): Promise<VideoEncoderConfig | null> 
 export class Publisher {
   private socket: WebSocket | null = null;
   private encoders: Encoders | null = null;
+  private recording: Recording | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly pulse: ReturnType<typeof setInterval>;
   private closed = false;
@@ -136,15 +140,20 @@ export class Publisher {
   private async encode(socket: WebSocket): Promise<void> {
     const setting = await avcSetting(this.quality);
     if (this.closed || socket !== this.socket || socket.readyState !== WebSocket.OPEN) return;
+    const ends = {
+      send: (message: string | Uint8Array) => this.send(message),
+      behind: () => socket.bufferedAmount > UNSENT_BYTES_MAX,
+      fellBehind: () => socket.close(1000, "The node did not take the recording in time."),
+      failed: (why: string) => this.fail(socket, why),
+    };
+    const format = setting ? null : recordingFormat();
     if (setting) {
       socket.send(flv.header());
-      this.encoders = new Encoders(this.media, setting, {
-        send: (bytes) => this.send(bytes),
-        behind: () => socket.bufferedAmount > UNSENT_BYTES_MAX,
-        failed: (why) => this.fail(socket, why),
-      });
+      this.encoders = new Encoders(this.media, setting, ends);
+    } else if (format) {
+      this.recording = new Recording(this.media, format, this.quality.bps, ends);
     } else {
-      this.fail(socket, "This browser can't encode H.264 for a live stream. Use Chromium or Edge, or OBS.");
+      this.fail(socket, "This browser can neither encode nor record a live stream. Use Chromium, Edge or Firefox, or OBS.");
     }
   }
 
@@ -154,14 +163,14 @@ export class Publisher {
     socket.close(1000);
   }
 
-  private send(bytes: Uint8Array): void {
+  private send(message: string | Uint8Array): void {
     if (this.socket?.readyState !== WebSocket.OPEN) return;
-    this.sent += bytes.length;
-    this.socket.send(bytes as Uint8Array<ArrayBuffer>);
+    this.sent += message.length;
+    this.socket.send(message as string | Uint8Array<ArrayBuffer>);
   }
 
   private report(): void {
-    const pictures = this.encoders?.takePictures() ?? { encoded: 0, dropped: 0 };
+    const pictures = this.encoders?.takePictures() ?? { encoded: null, dropped: 0 };
     this.ends.onFigures({ fps: pictures.encoded, bps: this.sent * 8, dropped: pictures.dropped });
     this.sent = 0;
   }
@@ -169,6 +178,8 @@ export class Publisher {
   private stopEncoding(): void {
     this.encoders?.close();
     this.encoders = null;
+    this.recording?.close();
+    this.recording = null;
   }
 }
 

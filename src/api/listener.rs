@@ -27,6 +27,10 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// been moved to a newer keyframe, and only holds a place.
 pub const STALL_MAX: Duration = Duration::from_secs(20);
 
+/// What may wait in the kernel for one connection before it is sent. A player that is slow is behind by
+/// this and what it has not read yet, not by megabytes: it is the node that skips for it.
+const UNSENT_BYTES_MAX: u32 = 256 * 1_024;
+
 /// Accepts while fewer than [`CONNECTIONS_MAX`] connections are open.
 pub(super) struct BoundedListener {
     listener: TcpListener,
@@ -49,6 +53,7 @@ impl Listener for BoundedListener {
         let (socket, addr) = Listener::accept(&mut self.listener).await;
         // Media goes out frame by frame: waiting to fill a packet would only delay it.
         let _ = socket.set_nodelay(true);
+        bound_unsent(&socket);
         (Connection { socket, stalled: None, _permit: permit }, addr)
     }
 
@@ -56,6 +61,15 @@ impl Listener for BoundedListener {
         self.listener.local_addr()
     }
 }
+
+#[cfg(target_os = "linux")]
+fn bound_unsent(socket: &TcpStream) {
+    // Where the kernel doesn't know it, its own bound holds.
+    let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_: &TcpStream) {}
 
 /// A connection that counts as long as it lives.
 pub(super) struct Connection {
@@ -78,6 +92,8 @@ impl Connection {
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_MAX)));
         ready!(stalled.as_mut().poll(cx));
+        // Otherwise the kernel would go on offering what nobody takes, and keep it for minutes.
+        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 }

@@ -219,6 +219,11 @@ impl Node {
         self.ready("node_id")
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, such as `KILL`, `STOP`, `TERM`.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill")

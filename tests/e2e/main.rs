@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod chain;
+mod crowd;
 mod ctl;
 mod directory;
 mod drill;

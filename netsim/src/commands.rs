@@ -23,18 +23,14 @@ use astral_netsim::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{BarsArgs, PlotArgs, ReplayArgs, RunArgs, ShrinkArgs, SwarmArgs, SweepArgs};
+use super::{BarsArgs, LabArgs, PlotArgs, ReplayArgs, RunArgs, ShrinkArgs, SwarmArgs, SweepArgs};
 
 /// Events that wait in the benchmark of the queue, and operations with each.
 const BENCH: [(usize, u64); 4] =
     [(10_000, 2_000_000), (100_000, 2_000_000), (1_000_000, 2_000_000), (10_000_000, 2_000_000)];
 
 pub fn run(args: &RunArgs) -> anyhow::Result<bool> {
-    let mut scenario = named(&args.scenario)?;
-    for change in &args.set {
-        let (name, value) = change.split_once('=').context("--set takes FIELD=VALUE")?;
-        scenario = sweeping::with_field(&scenario, name, value)?;
-    }
+    let mut scenario = changed(&args.scenario, &args.set)?;
     if let Some(nodes) = args.nodes {
         scenario.viewers.count = nodes;
         scenario.check()?;
@@ -65,6 +61,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<bool> {
     }
     print(&run.summary, args.json, &args.scenario)?;
     Ok(run.summary.ok)
+}
+
+#[cfg(target_os = "linux")]
+pub fn lab(args: &LabArgs) -> anyhow::Result<bool> {
+    super::lab::run(args, &changed(&args.scenario, &args.set)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn lab(_: &LabArgs) -> anyhow::Result<bool> {
+    bail!("the lab needs the network namespaces of Linux")
 }
 
 pub fn swarm(args: &SwarmArgs) -> anyhow::Result<bool> {
@@ -194,6 +200,16 @@ fn named(what: &str) -> anyhow::Result<Scenario> {
         return Ok(Scenario::drawn(seed.parse().context("the seed is a number")?));
     }
     load(name)
+}
+
+/// What [`named`] gives, with fields changed.
+fn changed(name: &str, changes: &[String]) -> anyhow::Result<Scenario> {
+    let mut scenario = named(name)?;
+    for change in changes {
+        let (name, value) = change.split_once('=').context("--set takes FIELD=VALUE")?;
+        scenario = sweeping::with_field(&scenario, name, value)?;
+    }
+    Ok(scenario)
 }
 
 fn load(name: &str) -> anyhow::Result<Scenario> {

@@ -1,9 +1,12 @@
-//! Entry point of the simulator: `netsim run`, `swarm`, `replay`, `shrink`, `sweep`, `bars`, `plot`.
+//! Entry point of the simulator: `netsim run`, `swarm`, `replay`, `shrink`, `sweep`, `bars`, `plot`,
+//! `lab`.
 //!
 //! Owns the command line: results on stdout, progress on stderr, exit code 0 when every bar holds and
 //! nothing was violated, 1 when not, 2 for usage. Does not own what the commands do (see `commands`).
 
 mod commands;
+#[cfg(target_os = "linux")]
+mod lab;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -33,6 +36,8 @@ enum Command {
     Bars(BarsArgs),
     /// Run and draw the pictures of the README
     Plot(PlotArgs),
+    /// Run a scenario with real astral processes in network namespaces, beside the simulator (root)
+    Lab(LabArgs),
     /// What the event queue costs, beside a binary heap
     Bench,
 }
@@ -167,6 +172,28 @@ pub struct PlotArgs {
     threads: usize,
 }
 
+/// Options of `lab`.
+#[derive(Debug, Args)]
+pub struct LabArgs {
+    /// A TOML file, or the name of one in netsim/scenarios
+    scenario: String,
+    /// Seed of all randomness: places, lines, losses, faults
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Change a field: viewers.count=5 (may be given several times)
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// The program that is tested [default: the astral beside this one, then the one in PATH]
+    #[arg(long, value_name = "FILE")]
+    astral: Option<PathBuf>,
+    /// Keep what each node says in this folder
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -187,6 +214,7 @@ fn start(cli: Cli) -> anyhow::Result<bool> {
         Command::Sweep(args) => commands::sweep(&args),
         Command::Bars(args) => commands::bars(&args),
         Command::Plot(args) => commands::plot(&args),
+        Command::Lab(args) => commands::lab(&args),
         Command::Bench => {
             commands::bench();
             Ok(true)

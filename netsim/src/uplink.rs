@@ -12,7 +12,7 @@ use crate::random::{Dice, Purpose};
 /// Bytes of one packet on the wire.
 const PACKET_BYTES: usize = 1_200;
 /// Share of packets that is lost in a bad moment.
-const BAD_LOSS: f64 = 0.5;
+pub const BAD_LOSS: f64 = 0.5;
 /// Steps of the chain of good and bad moments, in microseconds.
 const SLOT_US: u64 = 5_000;
 /// A sender notices a loss after a round trip and this.
@@ -125,8 +125,9 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Goes on to this moment; a moment before the last one is as that.
-    fn advance(&mut self, loss: Loss, link: u64, at: u64, dice: Dice) -> bool {
+    /// Goes on to this moment and says whether it is a bad one; a moment before the last one is as
+    /// that.
+    pub fn advance(&mut self, loss: Loss, link: u64, at: u64, dice: Dice) -> bool {
         let bad = (loss.mean / BAD_LOSS).min(0.9);
         let leave = (SLOT_US as f64 / loss.burst_us.max(1) as f64).min(1.0);
         let enter = leave * bad / (1.0 - bad);

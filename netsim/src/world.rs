@@ -13,6 +13,7 @@ mod event;
 mod faults;
 mod limits;
 mod net;
+mod plan;
 mod services;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ use serde::Serialize;
 pub use self::{
     cast::Kind,
     checks::{LeakedTicket, Violation},
+    faults::choose,
+    plan::Planned,
 };
 use self::{
     cast::{Slot, State},

@@ -77,10 +77,26 @@ pub enum Nat {
     /// Nothing.
     #[default]
     Public,
-    /// A NAT with one mapping for all destinations: hole punching may work between two of them.
+    /// One mapping for all destinations, and everybody may use it. The simulator takes it for a cone.
+    FullCone,
+    /// One mapping, open to hosts that something was sent to. The simulator takes it for a cone.
+    Restricted,
+    /// One mapping, open to the ports of hosts that something was sent to: hole punching may work
+    /// between two of them.
     Cone,
-    /// A NAT with a mapping for each destination: only public nodes hear from it.
+    /// A mapping for each destination: only public nodes hear from it.
     Symmetric,
+}
+
+impl Nat {
+    /// Whether a hole can be punched through it towards another like it.
+    #[must_use]
+    pub const fn is_cone(self) -> bool {
+        match self {
+            Self::FullCone | Self::Restricted | Self::Cone => true,
+            Self::Public | Self::Symmetric => false,
+        }
+    }
 }
 
 /// The join curve.

@@ -3,7 +3,7 @@
 //! Owns the slots of nodes and what a node is made of. Node 0 is the source, then come the
 //! supernodes, then the viewers in the order in which they join.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use astral_core::{
     ids::NodeId,
@@ -74,6 +74,10 @@ pub(super) struct Slot {
     pub(super) uplink: Bitrate,
     pub(super) up: Uplink,
     pub(super) down: Downlink,
+    /// Its rate, where it has one.
+    pub(super) down_rate: Option<Bitrate>,
+    /// When a viewer's user wants to watch, in microseconds.
+    pub(super) watch_at: Option<u64>,
     pub(super) max_copies: Option<u32>,
     /// Stripes that it may promise to children at most.
     pub(super) slots_max: u32,
@@ -270,6 +274,7 @@ impl World {
         if self.scenario.absent.contains(&number) {
             return;
         }
+        self.nodes[index as usize].watch_at = Some(watch_at);
         let start_at = watch_at.saturating_sub(seconds(self.scenario.join.warm_s));
         self.queue.push(start_at, Event::Start(index));
         self.queue.push(watch_at, Event::Watch(index));
@@ -302,7 +307,8 @@ impl World {
         let max_copies = if forwards { class.max_copies } else { Some(0) };
         let access_ms = class.access_ms.unwrap_or(self.scenario.network.access_ms);
         let place = Place::of(index, access_ms, &self.scenario.network, self.dice);
-        let addr = address(place, index);
+        let addr = Addr::new(format!("/ip4/{}/tcp/4001", address(place, index))).expect("short");
+        let down_rate = class.down_copies.map(|copies| self.scenario.copies(copies));
         self.nodes.push(Slot {
             id,
             hash: path_hash(&id),
@@ -312,7 +318,9 @@ impl World {
             nat: class.nat,
             uplink,
             up: Uplink::new(uplink),
-            down: Downlink::new(class.down_copies.map(|copies| self.scenario.copies(copies))),
+            down: Downlink::new(down_rate),
+            down_rate,
+            watch_at: None,
             max_copies,
             slots_max: self.slots_max(uplink, max_copies),
             state: State::Waiting,
@@ -383,19 +391,24 @@ impl World {
     /// The nodes that a newcomer knows by name: the first supernode for its fellows, a few drawn
     /// ones for all others, dead or alive.
     fn bootstrap(&self, index: u32) -> Vec<Contact> {
+        self.known_at_start(index).into_iter().map(|known| self.contact(known)).collect()
+    }
+
+    /// The same by number.
+    pub(super) fn known_at_start(&self, index: u32) -> Vec<u32> {
         let supernodes = u64::from(self.scenario.supernode_count());
         let founder = u32::from(supernodes > 0);
         match self.nodes[index as usize].kind {
             _ if index == founder => Vec::new(),
-            Kind::Supernode => vec![self.contact(founder)],
-            Kind::Source | Kind::Viewer(_) if supernodes == 0 => vec![self.contact(founder)],
+            Kind::Supernode => vec![founder],
+            Kind::Source | Kind::Viewer(_) if supernodes == 0 => vec![founder],
             Kind::Source | Kind::Viewer(_) => {
                 let draw = |n| self.dice.below(supernodes, Purpose::Bootstrap, u64::from(index), n);
                 let mut known: Vec<u64> = (0..BOOTSTRAP.min(supernodes)).map(draw).collect();
                 known.sort_unstable();
                 known.dedup();
                 let index = |n: u64| u32::try_from(n).unwrap_or(0) + 1;
-                known.into_iter().map(|n| self.contact(index(n))).collect()
+                known.into_iter().map(index).collect()
             }
         }
     }
@@ -403,10 +416,10 @@ impl World {
 
 /// An address of a region's own blocks, so that rules about neighbours in the address space see what
 /// they would see: each node a subnet of its own.
-fn address(place: Place, index: u32) -> Addr {
+pub(super) fn address(place: Place, index: u32) -> Ipv4Addr {
     let [_, b, c, d] = (index << 4 | 7).to_be_bytes();
-    let first = 11 + place.region();
-    Addr::new(format!("/ip4/{first}.{b}.{c}.{d}/tcp/4001")).expect("short")
+    // At most ten regions.
+    Ipv4Addr::new(11 + place.region() as u8, b, c, d)
 }
 
 /// Where in its day the share `x` of all arrivals has come, when their rate is that of a raised

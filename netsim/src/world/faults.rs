@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     node::{Misdeed, SimNode},
-    random::Purpose,
+    random::{Dice, Purpose},
     scenario::{FaultKind, Pick, Who, seconds},
 };
 
@@ -241,22 +241,12 @@ impl World {
 
     /// The nodes that a fault hits, in the order of their numbers.
     fn victims(&self, who: &Who, number: usize) -> Vec<u32> {
-        let draw = self.now() ^ (number as u64) << 48;
-        let mut among: Vec<(u64, u32)> = (0_u32..)
+        let among = (0_u32..)
             .zip(&self.nodes)
             .filter(|(_, slot)| slot.state == State::Up && self.is_picked(slot.kind, who, slot))
             .filter(|(_, slot)| who.region.is_none_or(|region| slot.place.region() == region))
-            .map(|(index, _)| (self.dice.bits(Purpose::Fault, u64::from(index), draw), index))
-            .collect();
-        if who.viewers.is_empty() {
-            among.sort_unstable();
-            let share = who.share.map(|share| (share * among.len() as f64).ceil() as usize);
-            let count = who.count.map(|count| count as usize);
-            among.truncate(share.or(count).unwrap_or(0));
-        }
-        let mut victims: Vec<u32> = among.into_iter().map(|(_, index)| index).collect();
-        victims.sort_unstable();
-        victims
+            .map(|(index, _)| index);
+        choose(who, among, (number, self.now()), self.dice)
     }
 
     fn is_picked(&self, kind: Kind, who: &Who, slot: &super::cast::Slot) -> bool {
@@ -270,4 +260,27 @@ impl World {
             (Kind::Source | Kind::Supernode, _) | (Kind::Viewer(_), Pick::Supernodes) => false,
         }
     }
+}
+
+/// Draws those whom the fault of this number hits now (in microseconds) out of those who may be hit;
+/// in the order of their numbers.
+#[must_use]
+pub fn choose(
+    who: &Who,
+    among: impl Iterator<Item = u32>,
+    (number, now): (usize, u64),
+    dice: Dice,
+) -> Vec<u32> {
+    let draw = now ^ (number as u64) << 48;
+    let mut among: Vec<(u64, u32)> =
+        among.map(|index| (dice.bits(Purpose::Fault, u64::from(index), draw), index)).collect();
+    if who.viewers.is_empty() {
+        among.sort_unstable();
+        let share = who.share.map(|share| (share * among.len() as f64).ceil() as usize);
+        let count = who.count.map(|count| count as usize);
+        among.truncate(share.or(count).unwrap_or(0));
+    }
+    let mut victims: Vec<u32> = among.into_iter().map(|(_, index)| index).collect();
+    victims.sort_unstable();
+    victims
 }

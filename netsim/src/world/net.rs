@@ -219,12 +219,12 @@ impl World {
     fn gets_through(&self, from: u32, to: u32) -> bool {
         match (self.nodes[from as usize].nat, self.nodes[to as usize].nat) {
             (_, Nat::Public) => true,
-            (Nat::Cone, Nat::Cone) => {
+            (here, there) if here.is_cone() && there.is_cone() => {
                 let (a, b) = pair(from, to);
                 let entity = u64::from(a) << 32 | u64::from(b);
                 self.dice.chance(self.scenario.network.hole_punch, Purpose::Dial, entity, 0)
             }
-            (Nat::Public | Nat::Cone | Nat::Symmetric, Nat::Cone | Nat::Symmetric) => false,
+            _ => false,
         }
     }
 

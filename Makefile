@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix soak web test-web pictures bars plots mutants test-long
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix soak glass web test-web pictures bars plots mutants test-long
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,9 @@ test-long: test-packages $(WEB) ## what takes long: every player and OBS (with a
 
 nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor in each, dead links (root)
 	$(CARGO) test --locked --test e2e homes -- --ignored --nocapture --test-threads 1
+
+glass: test-packages $(WEB) ## how old a picture is on the screen, two forwarders behind its source
+	$(CARGO) test --locked --test e2e glass -- --ignored --nocapture --test-threads 1
 
 SOAK_SECONDS ?= 3600
 soak: packages ## a node attacked for an hour while it forwards a stream: nothing may grow; SOAK_SECONDS=60 is a look

@@ -14,6 +14,7 @@ mod drill;
 mod encoders;
 mod enhanced;
 mod failover;
+mod glass;
 mod harness;
 mod homes;
 mod lifecycle;

@@ -64,7 +64,7 @@ fn from_glass_to_glass_over_two_forwarders() {
         .into();
     let display = Display::start();
     let (screen, addr) = (format!("DISPLAY={}", display.name), network.supernode.addr());
-    let wrapper = ["env".to_owned(), screen.clone()];
+    let wrapper = ["env".to_owned(), screen];
     let args = ["play", &link, "--lag", "low", "--sink", "window", "--bootstrap", &addr];
     let args = [&args[..], &["--role", "member"]].concat();
     let viewer = Node::spawn_under("viewer", &wrapper, &args);

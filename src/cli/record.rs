@@ -48,6 +48,7 @@ enum FormatChoice {
 }
 
 /// A running recording, or none.
+#[derive(Default)]
 #[must_use]
 pub struct Running {
     task: Option<JoinHandle<()>>,
@@ -65,11 +66,11 @@ impl RecordArgs {
         stream: StreamId,
         out: Output,
     ) -> anyhow::Result<Running> {
-        let stop = CancellationToken::new();
-        let Some(spec) = self.spec() else { return Ok(Running { task: None, stop }) };
-        let source = handle.watch(&stream.into(), WatchSpec::keep_all(LAG)).await?;
+        let Some((source, spec)) = self.open(handle, stream).await? else {
+            return Ok(Running::default());
+        };
         let task = tokio::spawn(async move { one(source, stream, spec, out).await });
-        Ok(Running { task: Some(task), stop })
+        Ok(Running { task: Some(task), ..Running::default() })
     }
 
     /// As [`Self::start`] for a stream that is published here: each of its broadcasts is a recording.
@@ -82,41 +83,40 @@ impl RecordArgs {
         stream: StreamId,
         out: Output,
     ) -> anyhow::Result<Running> {
+        let Some((mut source, spec)) = self.open(handle, stream).await? else {
+            return Ok(Running::default());
+        };
         let stop = CancellationToken::new();
-        let Some(spec) = self.spec() else { return Ok(Running { task: None, stop }) };
-        let watch = WatchSpec::keep_all(LAG);
-        let mut source = handle.watch(&stream.into(), watch).await?;
         let (handle, stopped) = (handle.clone(), stop.clone());
         let task = tokio::spawn(async move {
             loop {
                 one(source, stream, spec.clone(), out).await;
                 // Not before: the broadcast that is over has begun with the same event.
-                let mut events = handle.events();
-                let next = async {
-                    loop {
-                        match events.recv().await {
-                            Ok(Event::Live { stream: live }) if live == stream => break true,
-                            // Whether the news that were missed were about this stream is found out.
-                            Err(RecvError::Lagged(_)) => break true,
-                            Ok(_) => {}
-                            Err(RecvError::Closed) => break false,
-                        }
-                    }
-                };
-                let is_next = tokio::select! {
-                    is_next = next => is_next,
+                let is_live = tokio::select! {
+                    is_live = next_broadcast(&handle, stream) => is_live,
                     () = stopped.cancelled() => false,
                 };
-                if !is_next {
+                if !is_live {
                     return;
                 }
-                match handle.watch(&stream.into(), watch).await {
+                match handle.watch(&stream.into(), WatchSpec::keep_all(LAG)).await {
                     Ok(again) => source = again,
                     Err(_) => return, // The node is gone.
                 }
             }
         });
         Ok(Running { task: Some(task), stop })
+    }
+
+    /// The stream to be recorded and how, if a recording was asked for.
+    async fn open(
+        &self,
+        handle: &Handle,
+        stream: StreamId,
+    ) -> anyhow::Result<Option<(Playback, RecordSpec)>> {
+        let Some(spec) = self.spec() else { return Ok(None) };
+        let source = handle.watch(&stream.into(), WatchSpec::keep_all(LAG)).await?;
+        Ok(Some((source, spec)))
     }
 
     fn spec(&self) -> Option<RecordSpec> {
@@ -129,6 +129,20 @@ impl RecordArgs {
             segment: self.record_segment,
             bytes_max: self.record_max,
         })
+    }
+}
+
+/// Waits until the stream is live again; false when the node stops before.
+async fn next_broadcast(handle: &Handle, stream: StreamId) -> bool {
+    let mut events = handle.events();
+    loop {
+        match events.recv().await {
+            Ok(Event::Live { stream: live }) if live == stream => return true,
+            // Whether the news that were missed were about this stream is found out.
+            Err(RecvError::Lagged(_)) => return true,
+            Ok(_) => {}
+            Err(RecvError::Closed) => return false,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod control;
 mod datadir;
 mod desk;
 mod dial;
+mod drowsy;
 mod error;
 mod feed;
 mod feeds;

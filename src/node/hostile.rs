@@ -54,6 +54,7 @@ use super::{
     Event, NodeConfig,
     behaviour::{Behaviour, BehaviourEvent, announcements_topic},
     codec::Asked,
+    drowsy::Drowsy,
     feed::{
         behaviour::Event as FeedEvent,
         handler::{InboundStream, OpenId},
@@ -72,7 +73,7 @@ type Waiting<A> = HashMap<OutboundRequestId, oneshot::Sender<Result<A, String>>>
 
 /// The peer's own task.
 struct Peer {
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Drowsy<Behaviour>>,
     tickets: Waiting<TicketResponse>,
     dirs: Waiting<DirResponse>,
     repairs: Waiting<Read<RepairAnswer<WireChunk>>>,

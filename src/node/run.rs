@@ -28,6 +28,7 @@ use super::{
     carrying::Carrying,
     config::RelayChoice,
     dial::Dialer,
+    drowsy::Drowsy,
     feed::handshake::GreetingError,
     feeds::Feeds,
     gossip::GossipDesk,
@@ -134,7 +135,7 @@ pub struct DriverReport {
 
 /// The task's state.
 pub struct Driver {
-    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Drowsy<Behaviour>>,
     pub(super) overlay: Overlay,
     pub(super) journal: Option<Journal>,
     pub(super) key: Keypair,

@@ -21,6 +21,7 @@ use super::{
     behaviour::Behaviour,
     coalesce::Coalescing,
     config::{DEFAULT_PORT, NodeConfig},
+    drowsy::Drowsy,
     error::StartError,
     reach::is_link_local,
 };
@@ -46,7 +47,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`StartError::Transport`] when a transport or behaviour can't be built.
-pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, StartError> {
+pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Drowsy<Behaviour>>, StartError> {
     let wrong = |reason: String| StartError::Transport { reason };
     // A small container may have no resolv.conf: addresses without names still work there.
     let (names, options) = read_system_conf().unwrap_or_else(|error| {
@@ -71,7 +72,7 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, Star
         .with_dns_config(names, options)
         .with_relay_client(noise::Config::new, yamux::Config::default)
         .map_err(|error| wrong(error.to_string()))?
-        .with_behaviour(|key, circuits| Ok(Behaviour::new(key, circuits, config)?))
+        .with_behaviour(|key, circuits| Ok(Drowsy(Behaviour::new(key, circuits, config)?)))
         .map_err(|error| wrong(error.to_string()))?
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_CONNECTION))
         .with_connection_timeout(CONNECT_TIMEOUT)
@@ -84,7 +85,7 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Behaviour>, Star
 /// # Errors
 /// [`StartError::Listen`] names the address that can't be bound.
 pub async fn listen(
-    swarm: &mut Swarm<Behaviour>,
+    swarm: &mut Swarm<Drowsy<Behaviour>>,
     config: &NodeConfig,
 ) -> Result<Vec<Multiaddr>, StartError> {
     let mut waiting = Vec::new();
@@ -107,7 +108,7 @@ pub async fn listen(
     bound(swarm, waiting).await
 }
 
-fn bind(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> Result<ListenerId, StartError> {
+fn bind(swarm: &mut Swarm<Drowsy<Behaviour>>, addr: &Multiaddr) -> Result<ListenerId, StartError> {
     // The TCP transport sets SO_REUSEPORT, with which two nodes of one user would share a port and
     // get each other's connections; a plain bind tells.
     if let Some(socket) = tcp_socket(addr) {
@@ -130,7 +131,7 @@ fn probe(at: SocketAddr) -> io::Result<()> {
 }
 
 async fn bound(
-    swarm: &mut Swarm<Behaviour>,
+    swarm: &mut Swarm<Drowsy<Behaviour>>,
     mut waiting: Vec<(ListenerId, Multiaddr)>,
 ) -> Result<Vec<Multiaddr>, StartError> {
     let deadline = Instant::now() + LISTEN_TIMEOUT;

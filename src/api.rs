@@ -51,7 +51,7 @@ mod watch;
 
 pub use devices::LookForDevices;
 pub use doctor::Examine;
-pub use local::{Local, LocalConfig, LocalError};
+pub use local::{Local, LocalConfig, LocalError, RtmpsConfig};
 pub use logs::LogTail;
 pub use port::Published;
 pub use publishing::{Filler, Source, Wanted};

@@ -18,6 +18,8 @@ use serde::Deserialize;
 pub const DEFAULT_API: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
 /// Where RTMP encoders connect unless told otherwise.
 pub const DEFAULT_RTMP: SocketAddr = SocketAddr::new(LOOPBACK, 1935);
+/// Where encoders connect inside TLS when nothing else is said.
+pub const DEFAULT_RTMPS: SocketAddr = SocketAddr::new(LOOPBACK, 1936);
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Variables that begin with `ASTRAL_` and are no settings.
@@ -134,6 +136,15 @@ pub struct NodeArgs {
     /// Local RTMP address for encoders; port 0 takes any free port [default: 127.0.0.1:1935]
     #[arg(long, env = "ASTRAL_RTMP", value_name = "ADDR")]
     pub rtmp: Option<SocketAddr>,
+    /// Address where encoders connect by RTMP inside TLS, with --rtmps-cert [default: 127.0.0.1:1936]
+    #[arg(long, env = "ASTRAL_RTMPS", value_name = "ADDR")]
+    pub rtmps: Option<SocketAddr>,
+    /// Certificate chain for RTMPS, PEM; without one there is no RTMPS
+    #[arg(long, env = "ASTRAL_RTMPS_CERT", value_name = "FILE")]
+    pub rtmps_cert: Option<PathBuf>,
+    /// Private key of that certificate, PEM
+    #[arg(long, env = "ASTRAL_RTMPS_KEY", value_name = "FILE")]
+    pub rtmps_key: Option<PathBuf>,
     /// Part in the network
     #[arg(long, env = "ASTRAL_ROLE", value_enum)]
     pub role: Option<Role>,
@@ -207,6 +218,9 @@ struct FileSettings {
     api_origin: Vec<String>,
     recordings: Option<PathBuf>,
     rtmp: Option<SocketAddr>,
+    rtmps: Option<SocketAddr>,
+    rtmps_cert: Option<PathBuf>,
+    rtmps_key: Option<PathBuf>,
     role: Option<Role>,
     members_max: Option<u32>,
     mdns: Option<bool>,
@@ -262,6 +276,10 @@ pub struct Settings {
     pub recordings: Option<PathBuf>,
     /// Where RTMP encoders connect.
     pub rtmp: LocalAddr,
+    /// Where they connect inside TLS, if there is a certificate.
+    pub rtmps: LocalAddr,
+    /// Certificate chain and private key for RTMPS.
+    pub rtmps_certificate: Option<(PathBuf, PathBuf)>,
     /// Part in the network.
     pub role: Role,
     /// Members taken as a supernode.
@@ -311,6 +329,13 @@ impl NodeArgs {
         if privacy && bootstrap.is_empty() {
             return Err(ConfigError::Privacy);
         }
+        let rtmps = self.rtmps.or(file.rtmps);
+        let certificate = (self.rtmps_cert.or(file.rtmps_cert), self.rtmps_key.or(file.rtmps_key));
+        let rtmps_certificate = match certificate {
+            (Some(chain), Some(key)) => Some((chain, key)),
+            (None, None) if rtmps.is_none() => None,
+            _ => return Err(ConfigError::Certificate),
+        };
         Ok(Settings {
             data_dir: self.data_dir.or(file.data_dir),
             ephemeral: self.ephemeral.or(file.ephemeral).unwrap_or(false),
@@ -325,6 +350,8 @@ impl NodeArgs {
             api_origin: list(self.api_origin, file.api_origin),
             recordings: self.recordings.or(file.recordings),
             rtmp: local(self.rtmp.or(file.rtmp), DEFAULT_RTMP),
+            rtmps: local(rtmps, DEFAULT_RTMPS),
+            rtmps_certificate,
             role: self.role.or(file.role).unwrap_or_default(),
             members_max: self.members_max.or(file.members_max).unwrap_or(100),
             mdns: self.mdns.or(file.mdns).unwrap_or(true),
@@ -391,6 +418,9 @@ pub enum ConfigError {
     /// Privacy without a supernode to rely on.
     #[error("--privacy needs the supernode that is to know this node's address: --bootstrap ADDR")]
     Privacy,
+    /// RTMPS without all that it needs.
+    #[error("RTMPS needs both --rtmps-cert FILE and --rtmps-key FILE")]
+    Certificate,
     /// A variable that no setting reads.
     #[error("the environment has {name}, which no setting reads; `astral run --help` lists them")]
     Variable {

@@ -29,7 +29,9 @@ use crate::{
         interest::{Interests, Pin},
         local::{Access, BindError, Gate, bind},
         ports::Streams,
-        rtmp::{IngestKeys, KeyError, RtmpCounters, RtmpLimits, RtmpServer, session::APP},
+        rtmp::{
+            Certificate, IngestKeys, KeyError, RtmpCounters, RtmpLimits, RtmpServer, session::APP,
+        },
     },
     node::{NodeError, Tasks},
 };
@@ -38,6 +40,8 @@ use crate::{
 pub const API: &str = "api";
 /// The task that serves encoders.
 pub const RTMP: &str = "rtmp";
+/// The task that serves encoders inside TLS.
+pub const RTMPS: &str = "rtmps";
 /// The task that stops streams nobody reads any more.
 const INTERESTS: &str = "interests";
 
@@ -59,6 +63,8 @@ pub struct LocalConfig {
     pub api: (SocketAddr, bool),
     /// The RTMP address, and whether a taken port may move.
     pub rtmp: (SocketAddr, bool),
+    /// Where encoders connect inside TLS, if anywhere.
+    pub rtmps: Option<RtmpsConfig>,
     /// Where the API's token is kept. Beside it, with the extension `url`, stands where the API is
     /// while the node runs.
     pub token_file: PathBuf,
@@ -66,6 +72,15 @@ pub struct LocalConfig {
     pub access: Access,
     /// What `GET /logs` tells.
     pub log: LogTail,
+}
+
+/// RTMP inside TLS: for encoders on other machines, since nobody on the way reads the stream key.
+#[derive(Clone, Debug)]
+pub struct RtmpsConfig {
+    /// The address, and whether a taken port may move.
+    pub addr: (SocketAddr, bool),
+    /// Shown to encoders.
+    pub certificate: Certificate,
 }
 
 /// Why the local servers did not start, or ended by themselves.
@@ -101,6 +116,7 @@ pub struct Local {
     tasks: Tasks,
     panic_point: PanicPoint,
     rtmp_counters: Arc<RtmpCounters>,
+    rtmps_url: Option<String>,
     url_file: UrlFile,
 }
 
@@ -130,6 +146,14 @@ impl Local {
         let listener = bind(config.api.0, config.api.1).await?;
         let rtmp = bind(config.rtmp.0, config.rtmp.1).await?;
         let (api_addr, rtmp_addr) = (listener.local_addr()?, rtmp.local_addr()?);
+        let (rtmps, rtmps_url) = match config.rtmps {
+            Some(RtmpsConfig { addr, certificate }) => {
+                let listener = bind(addr.0, addr.1).await?;
+                let url = format!("rtmps://{}/{APP}", reachable(listener.local_addr()?));
+                (Some((listener, certificate)), Some(url))
+            }
+            None => (None, None),
+        };
         let tasks = Tasks::new(None);
         let keys = IngestKeys::default();
         let gate = Gate::with_access(api_addr, token.as_str(), config.access);
@@ -137,6 +161,11 @@ impl Local {
         let rtmp_url = format!("rtmp://{}/{APP}", reachable(rtmp_addr));
         let publishing = Publishing::new(keys.clone(), tasks.clone(), rtmp_url);
         let api_url = format!("http://{}", reachable(api_addr));
+        // It takes streams alone: a player knows no secret that would prove who it is.
+        let rtmps = rtmps.map(|(listener, certificate)| {
+            let server = RtmpServer::new(listener, keys.clone(), RtmpLimits::default());
+            server.secured(certificate)
+        });
         let server = RtmpServer::new(rtmp, keys, RtmpLimits::default()).playing(interests.clone());
         let stopping = tasks.child_token();
         let url_file = UrlFile::create(&config.token_file, &api_url)?;
@@ -154,8 +183,11 @@ impl Local {
         };
         let api = Api::new(parts);
         let rtmp_counters = server.counters();
-        let local = Self { api, tasks, panic_point, rtmp_counters, url_file };
+        let local = Self { api, tasks, panic_point, rtmp_counters, rtmps_url, url_file };
         local.spawn(RTMP, server.run());
+        if let Some(server) = rtmps {
+            local.spawn(RTMPS, server.run());
+        }
         local.spawn(INTERESTS, async move { interests.run().await });
         local.spawn(HISTORY, hear(local.api.clone()));
         local.spawn(OBSERVER, observer::run(local.api.clone()));
@@ -224,6 +256,12 @@ impl Local {
     #[must_use]
     pub fn rtmp_url(&self) -> String {
         self.api.publishing.rtmp_url().to_owned()
+    }
+
+    /// The same inside TLS, where there is a certificate.
+    #[must_use]
+    pub fn rtmps_url(&self) -> Option<&str> {
+        self.rtmps_url.as_deref()
     }
 
     /// Where a player on this machine opens `stream`.

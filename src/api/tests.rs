@@ -298,6 +298,7 @@ fn config() -> LocalConfig {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     LocalConfig {
         api: (any, false),
+        rtmps: None,
         rtmp: (any, false),
         token_file: std::env::temp_dir().join(name),
         access: Access::default(),

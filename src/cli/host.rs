@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     api::{
-        Local, LocalConfig,
+        Local, LocalConfig, RtmpsConfig,
         summary::{Summaries, Summary},
     },
     config::{NodeArgs, Relay, Role, Settings},
-    edge::local::Access,
+    edge::{local::Access, rtmp::Certificate},
     node::{
         Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, PictureMaker,
         RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, StartError,
@@ -86,6 +86,7 @@ impl Host {
         let out = Output { json: settings.json };
         let told = Arc::new(settings.clone());
         let config = node_config(&settings)?;
+        let rtmps = rtmps_config(&settings)?;
         let (handle, running, folder) = if settings.ephemeral {
             let (handle, running) = Node::start(config).await?;
             (handle, running, ephemeral_folder()?)
@@ -103,6 +104,7 @@ impl Host {
             LocalConfig {
                 api: (settings.api.addr, settings.api.movable),
                 rtmp: (settings.rtmp.addr, settings.rtmp.movable),
+                rtmps,
                 token_file: token_file.clone(),
                 access: Access {
                     remote: settings.api_remote,
@@ -157,6 +159,7 @@ impl Host {
             "listen": listen,
             "api": self.local.api_url(),
             "rtmp": self.local.rtmp_url(),
+            "rtmps": self.local.rtmps_url(),
             "token_file": self.token_file,
             "version": env!("LONG_VERSION"),
         });
@@ -284,6 +287,14 @@ impl Host {
         self.out.progress(&status::line(&status));
         self.out.event("status", status);
     }
+}
+
+/// Where encoders connect inside TLS: nowhere without a certificate.
+fn rtmps_config(settings: &Settings) -> anyhow::Result<Option<RtmpsConfig>> {
+    let Some((chain, key)) = &settings.rtmps_certificate else { return Ok(None) };
+    let certificate = Certificate::load(chain, key)?;
+    let addr = (settings.rtmps.addr, settings.rtmps.movable);
+    Ok(Some(RtmpsConfig { addr, certificate }))
 }
 
 /// What these settings mean to a node.

@@ -160,6 +160,9 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
             host.announce_ready(ready);
             let (server, key) = url.rsplit_once('/').unwrap_or((&url, ""));
             host.out.say(&format!("In OBS:  Server {server}   Stream key {key}"));
+            if let Some(server) = host.local.rtmps_url() {
+                host.out.say(&format!("By TLS:  Server {server}   the same key"));
+            }
             host.out
                 .say(&format!("ffmpeg:  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv {url}"));
             host.run_until(std::future::pending()).await

@@ -14,8 +14,10 @@ pub mod fuzz;
 pub mod ingest;
 pub mod server;
 pub mod session;
+mod tls;
 mod viewer;
 pub mod wire;
 
 pub use ingest::{FinishCause, IngestFeed, IngestKeys, KeyError, RECONNECT_WINDOW, RtmpEvent};
 pub use server::{RtmpCounters, RtmpCounts, RtmpLimits, RtmpServer};
+pub use tls::{Certificate, CertificateError};

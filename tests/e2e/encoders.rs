@@ -112,6 +112,35 @@ fn clocks_that_begin_late_or_cross_24_bits_and_gstreamers_sink_make_one_clock_wi
     assert!(jumps <= 2, "{times:?}");
 }
 
+#[test]
+fn an_encoder_publishes_inside_tls_where_there_is_a_certificate() {
+    let scratch = Scratch::new("rtmps");
+    let (tee, chain, key) =
+        (scratch.file("cut.flv"), scratch.file("cert.pem"), scratch.file("key.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&chain)
+        .stderr(Stdio::null())
+        .status()
+        .expect("openssl is installed by the test command");
+    assert!(made.success());
+    let network = Network::found();
+    let (chain, key) = (chain.to_str().unwrap(), key.to_str().unwrap());
+    let tls = ["--rtmps", "127.0.0.1:0", "--rtmps-cert", chain, "--rtmps-key", key];
+    let all = ["publish", "rtmps", "--rtmp-in", "--tee", tee.to_str().unwrap()];
+    let source = network.member("source", &[&all[..], &tls].concat());
+    let plain = source.ready("publish_url");
+    let (_, stream_key) = plain.rsplit_once('/').unwrap();
+    let server = source.ready("rtmps");
+    assert!(server.starts_with("rtmps://"), "{server}");
+    let mut encoder = push(&format!("{server}/{stream_key}"), 45);
+    assert!(encoder.wait().unwrap().success(), "ffmpeg pushed to its end");
+    wait_until("all frames cut", SOON, || frames(&tee) == 45);
+}
+
 fn rtmp_source(network: &Network, name: &str, tee: &Path) -> Node {
     network.member(name, &["publish", name, "--rtmp-in", "--tee", tee.to_str().unwrap()])
 }

@@ -11,8 +11,7 @@ use std::{
 use astral_core::{ids::StreamId, media::flv::Tag};
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until, timeout},
 };
@@ -71,8 +70,9 @@ enum Wake {
     Tags(Option<Vec<Tag>>),
 }
 
-pub(super) struct Connection {
-    socket: TcpStream,
+/// `S` is a TCP connection, or TLS on one.
+pub(super) struct Connection<S> {
+    socket: S,
     context: Context,
     session: Session,
     role: Role,
@@ -80,8 +80,8 @@ pub(super) struct Connection {
     place: Option<OwnedSemaphorePermit>,
 }
 
-impl Connection {
-    pub(super) fn new(socket: TcpStream, context: Context) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(socket: S, context: Context) -> Self {
         let deadline = Instant::now() + context.limits.setup_max;
         let session = Session::default();
         Self { socket, context, session, role: Role::Unknown, deadline, place: None }
@@ -90,8 +90,6 @@ impl Connection {
     /// Runs to the connection's end; its number.
     pub(super) async fn run(mut self) -> u64 {
         let (peer, number) = (self.context.peer, self.context.number);
-        // Replies are small and waited for.
-        let _ = self.socket.set_nodelay(true);
         let end = self.serve().await;
         let counters = &self.context.counters;
         let cause = match &end {
@@ -216,7 +214,12 @@ impl Connection {
                 Err(_) => return Some(End::Timeout),
             }
         }
-        None
+        // TLS keeps what the socket did not take.
+        match timeout(self.context.limits.write_max, self.socket.flush()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) => Some(End::Closed),
+            Err(_) => Some(End::Timeout),
+        }
     }
 
     async fn decide(&mut self, key: &str, encoder: Option<String>) {

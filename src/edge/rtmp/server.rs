@@ -27,6 +27,7 @@ use super::{
     chunk::UNPROVEN_PARTIAL_BYTES_MAX,
     connection::{Connection, Context, READ_BYTES_HALF_OPEN},
     ingest::IngestKeys,
+    tls::Certificate,
 };
 use crate::edge::interest::{Interests, READERS_MAX};
 
@@ -190,6 +191,7 @@ pub struct RtmpServer {
     players: Option<Interests>,
     limits: RtmpLimits,
     counters: Arc<RtmpCounters>,
+    certificate: Option<Certificate>,
 }
 
 impl RtmpServer {
@@ -197,13 +199,19 @@ impl RtmpServer {
     /// [`Self::run`].
     #[must_use]
     pub fn new(listener: TcpListener, keys: IngestKeys, limits: RtmpLimits) -> Self {
-        Self { listener, keys, players: None, limits, counters: Arc::default() }
+        Self { listener, keys, players: None, limits, counters: Arc::default(), certificate: None }
     }
 
     /// Serves players as well, with the streams behind `interests`.
     #[must_use]
     pub fn playing(self, interests: Interests) -> Self {
         Self { players: Some(interests), ..self }
+    }
+
+    /// Speaks TLS alone, with this certificate.
+    #[must_use]
+    pub fn secured(self, certificate: Certificate) -> Self {
+        Self { certificate: Some(certificate), ..self }
     }
 
     /// The counters, which outlive the server.
@@ -232,7 +240,12 @@ impl RtmpServer {
                             places: places.clone(),
                         };
                         count(&self.counters.accepted);
-                        let task = connections.spawn(Connection::new(socket, context).run());
+                        // Replies are small and waited for.
+                        let _ = socket.set_nodelay(true);
+                        let task = match &self.certificate {
+                            Some(it) => connections.spawn(it.clone().serve(socket, context)),
+                            None => connections.spawn(Connection::new(socket, context).run()),
+                        };
                         if let Some(oldest) = places.enter(number, task, self.limits.half_open_max) {
                             count(&self.counters.displaced);
                             oldest.abort();

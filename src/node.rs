@@ -51,6 +51,7 @@ mod relaying;
 mod repair;
 mod requests;
 mod run;
+mod serving;
 mod status;
 mod streams;
 mod swarm;

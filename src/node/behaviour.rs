@@ -28,6 +28,7 @@ use super::{
     pictures::PictureCodec,
     relaying,
     repair::RepairCodec,
+    serving,
 };
 
 /// Kademlia among supernodes, the only ones in server mode.
@@ -116,7 +117,7 @@ pub struct Behaviour {
     /// Tests others' addresses.
     pub tester: Toggle<autonat::v2::server::Behaviour>,
     /// Relays for others; says so only while this node can be dialled.
-    pub relay: Toggle<relay::Behaviour>,
+    pub relay: Toggle<serving::Behaviour>,
     /// Being reached through relays.
     pub circuits: relay::client::Behaviour,
     /// Punches holes.

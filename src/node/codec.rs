@@ -98,6 +98,10 @@ where
     // One byte more than allowed tells "too large" from "just fits".
     let limit = MESSAGE_BYTES_MAX as u64 + 1;
     io.take(limit).read_to_end(&mut bytes).await?;
+    if bytes.is_empty() {
+        // Who was to write has gone: over QUIC that looks like an end. It is no bad message.
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(M::from_wire(&bytes))
 }
 

@@ -145,11 +145,13 @@ impl Driver {
     fn on_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id: peer, info, .. } = event else { return };
         let serves_kad = info.protocols.contains(&KAD_PROTOCOL);
+        // A peer names all its listeners. On another machine its loopback leads to this node itself.
+        let is_local = self.links.get(&peer).is_none_or(|link| is_loopback(&link.remote));
         let addrs: Vec<Multiaddr> = info
             .listen_addrs
             .iter()
             .map(|addr| identity::split_peer(addr).0)
-            .filter(is_dialable)
+            .filter(|addr| is_dialable(addr) && (is_local || !is_loopback(addr)))
             .take(ADDRS_MAX)
             .collect();
         // Only those who serve our Kademlia get into the table: clients would only lengthen lookups.

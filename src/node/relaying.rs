@@ -28,6 +28,7 @@ use super::{
     paths::Change,
     reach::{self, ReachView, Upnp, Verdict},
     run::Driver,
+    serving,
 };
 
 /// A circuit lives at most so long; its ends make another one, and lose nothing by that.
@@ -50,7 +51,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(20);
 const NEW_FOR: Duration = Duration::from_secs(10);
 
 /// The relay that this node is for others; silent until it can be dialled.
-pub fn server(me: PeerId, config: &NodeConfig) -> relay::Behaviour {
+pub fn server(me: PeerId, config: &NodeConfig) -> serving::Behaviour {
     let share = config.uplink.map(|uplink| uplink.as_bps() / UPLINK_PARTS);
     let rate = config.relay_rate.as_bps().min(share.unwrap_or(u64::MAX)).max(1);
     let most = share.map_or(u64::MAX, |share| (share / rate).max(1));
@@ -73,8 +74,8 @@ pub fn server(me: PeerId, config: &NodeConfig) -> relay::Behaviour {
         .reservation_rate_per_ip(limit(128), Duration::from_secs(1))
         .circuit_src_per_peer(limit(32), Duration::from_secs(5))
         .circuit_src_per_ip(limit(128), Duration::from_secs(1));
-    let mut behaviour = relay::Behaviour::new(me, settings);
-    behaviour.set_status(Some(relay::Status::Disable));
+    let mut behaviour = serving::Behaviour::new(relay::Behaviour::new(me, settings));
+    behaviour.set_serving(false);
     behaviour
 }
 
@@ -180,8 +181,7 @@ impl Driver {
         }
         let serves = self.reach.verdict() == Verdict::Public;
         if let Some(relay) = self.swarm.behaviour_mut().relay.as_mut() {
-            let status = if serves { relay::Status::Enable } else { relay::Status::Disable };
-            relay.set_status(Some(status));
+            relay.set_serving(serves);
         }
         let (addrs, reachable) = (self.reach.told(), self.reach.is_dialable());
         if self.told.as_ref() != Some(&(addrs.clone(), reachable)) {

@@ -192,6 +192,10 @@ impl Driver {
                         meter.received(Class::Control, answer.wire_len() - chunks);
                         self.outbox.push_back(MediaCommand::Repair { stream, from, answer });
                     }
+                    // The stream ended early: its node is too busy, leaves, or lost the connection.
+                    Err(RepairError::Truncated) => {
+                        self.relay(RelayInput::RepairFailed { stream, from });
+                    }
                     Err(error) => {
                         tracing::warn!(%peer, %error, "no lawful answer to a question of repair");
                         self.relay(RelayInput::RepairFailed { stream, from });
@@ -220,6 +224,8 @@ impl Driver {
         let Some(from) = identity::node_id(peer) else { return };
         let want = match want {
             Ok(want) => want,
+            // Who asked has gone meanwhile: dropping the channel is the answer.
+            Err(RepairError::Truncated) => return,
             Err(error) => {
                 self.counters.malformed_requests += 1;
                 tracing::warn!(%peer, %error, "malformed question of repair: peer dropped");

@@ -19,8 +19,12 @@ const PAIR_MAX: Duration = Duration::from_secs(60);
 const DROP: Duration = Duration::from_secs(2);
 const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001,/ip4/0.0.0.0/udp/4001/quic-v1";
 
+fn supernode(host: &Host, more: &[&str]) -> Node {
+    host.node(&[&["run", "--role", "supernode"][..], &COMMON, more].concat())
+}
+
 fn public_node(host: &Host) -> (Node, String) {
-    let node = host.node(&["run", "--role", "supernode", "--listen", LISTEN, "--no-upnp"]);
+    let node = supernode(host, &[]);
     let listen = node.ready["listen"].as_array().unwrap().clone();
     let addrs = listen.iter().filter_map(|addr| addr.as_str());
     let addr = addrs.clone().find(|addr| addr.starts_with("/ip4/198.") && addr.contains("/tcp/"));
@@ -28,44 +32,32 @@ fn public_node(host: &Host) -> (Node, String) {
     (node, addr)
 }
 
-fn publish(home: &Host, bootstrap: &str, tee: &Path) -> (Node, String) {
-    let tee = tee.to_str().unwrap();
-    let node = home.node(&[
-        "publish",
-        "garden",
-        "--test",
-        "--size",
-        "320x180",
-        "--fps",
-        "15",
-        "--bitrate",
-        "340kbit",
-        "--tee",
-        tee,
-        "--bootstrap",
-        bootstrap,
-        "--listen",
-        LISTEN,
-        "--no-upnp",
-    ]);
+/// What every node here is started with.
+const COMMON: [&str; 3] = ["--listen", LISTEN, "--no-upnp"];
+/// The small test picture.
+const PICTURE: [&str; 9] =
+    ["publish", "garden", "--test", "--size", "320x180", "--fps", "15", "--bitrate", "340kbit"];
+
+/// Publishes the small test picture and writes what is cut to `tee`.
+fn publish(home: &Host, bootstrap: &str, tee: &Path, more: &[&str]) -> (Node, String) {
+    let kept = ["--tee", tee.to_str().unwrap(), "--bootstrap", bootstrap];
+    let node = home.node(&[&PICTURE[..], &COMMON, &kept, more].concat());
     let link = node.ready("stream");
     (node, link)
 }
 
-fn watch(home: &Host, bootstrap: &str, link: &str, file: &Path) -> Node {
+/// Plays into a file and waits for the first picture.
+fn play(home: &Host, bootstrap: &str, link: &str, file: &Path, more: &[&str]) -> Node {
     let sink = format!("file:{}", file.to_str().unwrap());
-    let viewer = home.node(&[
-        "play",
-        link,
-        "--sink",
-        &sink,
-        "--bootstrap",
-        bootstrap,
-        "--listen",
-        LISTEN,
-        "--no-upnp",
-    ]);
+    let args = ["play", link, "--sink", &sink, "--bootstrap", bootstrap];
+    let viewer = home.node(&[&args[..], more].concat());
     viewer.wait("playing", 2 * SOON, |_| true);
+    viewer
+}
+
+/// The same until every stripe has a parent.
+fn watch(home: &Host, bootstrap: &str, link: &str, file: &Path) -> Node {
+    let viewer = play(home, bootstrap, link, file, &COMMON);
     viewer.wait("status", SOON, stream_is_whole);
     viewer
 }
@@ -107,7 +99,7 @@ fn two_homes_meet_through_a_hole_that_outlives_the_public_node() {
         internet.home("viewer", 12, Nat::PortRestricted),
     );
     let (mut public, addr) = public_node(&street);
-    let (source, link) = publish(&one, &addr, &tee);
+    let (source, link) = publish(&one, &addr, &tee, &[]);
     let viewer = watch(&two, &addr, &link, &file);
     more_bytes(&viewer, 50_000);
     let through_a_hole = |status: &serde_json::Value| {
@@ -130,7 +122,7 @@ fn homes_between_which_no_hole_can_be_are_carried_by_the_relay() {
     let (one, two) =
         (internet.home("source", 11, Nat::Symmetric), internet.home("viewer", 12, Nat::Symmetric));
     let (_public, addr) = public_node(&street);
-    let (source, link) = publish(&one, &addr, &tee);
+    let (source, link) = publish(&one, &addr, &tee, &[]);
     let viewer = watch(&two, &addr, &link, &file);
     more_bytes(&viewer, 100_000);
     let status = status_of(&viewer);
@@ -148,7 +140,7 @@ fn a_machine_that_changes_its_address_plays_on_without_a_byte_lost() {
     let one = internet.public("source", 2);
     let two = internet.home("viewer", 12, Nat::PortRestricted);
     let (_public, addr) = public_node(&street);
-    let (source, link) = publish(&one, &addr, &tee);
+    let (source, link) = publish(&one, &addr, &tee, &[]);
     let viewer = watch(&two, &addr, &link, &file);
     more_bytes(&viewer, 50_000);
     let moved = Instant::now();
@@ -169,35 +161,12 @@ fn nodes_meet_over_ipv6_alone() {
     let file = scratch.file("played.flv");
     let (one, two) = (internet.public("source", 2), internet.public("viewer", 3));
     let six = "/ip6/::/tcp/4001,/ip6/::/udp/4001/quic-v1";
-    let source = one.node(&[
-        "publish",
-        "garden",
-        "--test",
-        "--size",
-        "320x180",
-        "--fps",
-        "15",
-        "--listen",
-        six,
-        "--no-upnp",
-    ]);
+    let here = ["--listen", six, "--no-upnp"];
+    let source = one.node(&[&PICTURE[..], &here].concat());
     let listen = source.ready["listen"].as_array().unwrap();
     let mut addrs = listen.iter().filter_map(|addr| addr.as_str());
     let addr = addrs.find(|addr| addr.starts_with("/ip6/2001:db8::2/tcp")).unwrap();
-    let sink = format!("file:{}", file.to_str().unwrap());
-    let link = source.ready("stream");
-    let viewer = two.node(&[
-        "play",
-        &link,
-        "--sink",
-        &sink,
-        "--bootstrap",
-        addr,
-        "--listen",
-        six,
-        "--no-upnp",
-    ]);
-    viewer.wait("playing", 2 * SOON, |_| true);
+    let viewer = play(&two, addr, &source.ready("stream"), &file, &here);
     more_bytes(&viewer, 50_000);
 }
 
@@ -218,26 +187,11 @@ fn in_privacy_mode_only_the_supernode_ever_sees_the_viewer() {
          chain in { type filter hook input priority 0; ip saddr != @known counter; }\n}\nEND",
     );
     let (_public, addr) = public_node(&street);
-    let (source, link) = publish(&one, &addr, &tee);
-    let open_sink = format!("file:{}", open_file.to_str().unwrap());
+    let (source, link) = publish(&one, &addr, &tee, &[]);
     let data = data.to_str().unwrap();
-    let neighbour = other.node(&[
-        "play",
-        &link,
-        "--sink",
-        &open_sink,
-        "--bootstrap",
-        &addr,
-        "--listen",
-        LISTEN,
-        "--no-upnp",
-        "--data-dir",
-        data,
-    ]);
-    neighbour.wait("playing", 2 * SOON, |_| true);
-    let sink = format!("file:{}", file.to_str().unwrap());
-    let viewer = hidden.node(&["play", &link, "--sink", &sink, "--bootstrap", &addr, "--privacy"]);
-    viewer.wait("playing", 2 * SOON, |_| true);
+    let open = [&COMMON[..], &["--data-dir", data]].concat();
+    let _neighbour = play(&other, &addr, &link, &open_file, &open);
+    let viewer = play(&hidden, &addr, &link, &file, &["--privacy"]);
     more_bytes(&viewer, 200_000);
     let counted = hidden.run("nft list table ip watch");
     assert_eq!(counted.matches("packets 0 bytes 0").count(), 2, "{counted}");
@@ -261,32 +215,11 @@ fn every_kind_of_router_reaches_every_other() {
             let one = internet.home("source", 11, source_nat);
             let two = internet.home("viewer", 12, viewer_nat);
             let (_public, addr) = public_node(&street);
-            let tee_text = tee.to_str().unwrap();
-            let source = one.node(&[
-                "publish",
-                "garden",
-                "--test",
-                "--size",
-                "320x180",
-                "--fps",
-                "15",
-                "--bitrate",
-                "340kbit",
-                "--tee",
-                tee_text,
-                "--bootstrap",
-                &addr,
-                "--listen",
-                LISTEN,
-                "--no-upnp",
-                "--role",
-                "member",
-            ]);
+            let (source, link) = publish(&one, &addr, &tee, &["--role", "member"]);
             // Where nothing is between there is nothing to wait for.
             if source_nat != Nat::Public {
                 source.wait("status", SOON, |status| status["reach"] != "unknown");
             }
-            let link = source.ready("stream");
             let began = Instant::now();
             let viewer = watch(&two, &addr, &link, &file);
             let took = began.elapsed();
@@ -318,16 +251,7 @@ fn doctor_tells_each_kind_of_router() {
         let (street, other) = (internet.public("public", 1), internet.public("other", 2));
         let home = internet.home("home", 11, nat);
         let (_public, addr) = public_node(&street);
-        let _second = other.node(&[
-            "run",
-            "--role",
-            "supernode",
-            "--listen",
-            LISTEN,
-            "--no-upnp",
-            "--bootstrap",
-            &addr,
-        ]);
+        let _second = supernode(&other, &["--bootstrap", &addr]);
         let enter = home.enter();
         let output = Command::new(&enter[0])
             .args(&enter[1..])
@@ -361,7 +285,7 @@ fn a_link_that_dies_silently_ten_times_loses_nothing() {
     let one = internet.home("source", 11, Nat::PortRestricted);
     let two = internet.home("viewer", 12, Nat::PortRestricted);
     let (_public, addr) = public_node(&street);
-    let (source, link) = publish(&one, &addr, &tee);
+    let (source, link) = publish(&one, &addr, &tee, &[]);
     let viewer = watch(&two, &addr, &link, &file);
     more_bytes(&viewer, 50_000);
     let mut gaps = Vec::new();

@@ -14,7 +14,10 @@ use astral_core::{
     overlay::{FeedDownReason, Input, Offence},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::timeout,
 };
 
@@ -218,12 +221,18 @@ impl Media {
     }
 
     pub(super) fn write(&mut self, feed: FeedKey, what: ToWriter) {
-        let full = self.feeds.get(&feed).is_some_and(|known| known.writer.try_send(what).is_err());
-        if full {
-            // Something would be missing on the feed from here on: better none at all.
-            tracing::warn!(peer = %feed.peer.short(), "feed closed: its writer does not drain");
-            self.closed(feed, None);
+        let Some(known) = self.feeds.get(&feed) else { return };
+        // Something would be missing on the feed from here on: better none at all.
+        match known.writer.try_send(what) {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(peer = %feed.peer.short(), "feed closed: its writer does not drain");
+            }
+            Err(TrySendError::Closed(_)) => {
+                tracing::debug!(peer = %feed.peer.short(), "feed closed: its stream has ended");
+            }
         }
+        self.closed(feed, None);
     }
 }
 

@@ -20,10 +20,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     list: BTreeMap<NodeId, Entry>,
+    /// Nobody in the list was heard of before this: spares a look through all of it each time.
+    oldest: Timestamp,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// The node's path hash, which decides ties.
+    hash: u64,
     depths: Vec<u8>,
     free: u16,
     source: bool,
@@ -68,7 +72,7 @@ impl Candidates {
             }
             local.nodes.learn(&candidate.contact, Learnt::Hearsay, local.now);
             let now = local.now;
-            let entry = self.list.entry(node).or_insert_with(|| Entry::new(now));
+            let entry = self.list.entry(node).or_insert_with(|| Entry::new(&node, now));
             entry.seen_at = now;
             entry.free = candidate.free;
             entry.source |= candidate.source;
@@ -90,11 +94,13 @@ impl Candidates {
         for entry in self.list.values_mut() {
             entry.source = false;
         }
+        // The former source was kept however long ago it was heard of.
+        self.oldest = Timestamp::ZERO;
         if contact.node == local.me.node {
             return;
         }
-        let now = local.now;
-        let entry = self.list.entry(contact.node).or_insert_with(|| Entry::new(now));
+        let (node, now) = (contact.node, local.now);
+        let entry = self.list.entry(node).or_insert_with(|| Entry::new(&node, now));
         entry.source = true;
         entry.free = entry.free.max(1);
         entry.depths = vec![0; usize::from(k)];
@@ -243,7 +249,12 @@ impl Candidates {
 
     /// Forgets those not heard of for a while.
     pub(super) fn expire(&mut self, lifetime: Duration, now: Timestamp) {
+        if now.since(self.oldest) < lifetime {
+            return;
+        }
         self.list.retain(|_, entry| entry.source || now.since(entry.seen_at) < lifetime);
+        let mortal = self.list.values().filter(|entry| !entry.source);
+        self.oldest = mortal.map(|entry| entry.seen_at).min().unwrap_or(now);
     }
 
     fn bound(&mut self, local: &mut Local) {
@@ -262,8 +273,9 @@ impl Candidates {
 }
 
 impl Entry {
-    const fn new(now: Timestamp) -> Self {
+    fn new(node: &NodeId, now: Timestamp) -> Self {
         Self {
+            hash: path_hash(node),
             depths: Vec::new(),
             free: 0,
             source: false,
@@ -315,7 +327,7 @@ impl Entry {
             ms += LOST_MS;
         }
         ms += u64::from(self.broken.min(8) + local.scores.strikes(&node)) * STRIKE_MS;
-        Cost { ms, lot: path_hash(&node) ^ local.hash, node }
+        Cost { ms, lot: self.hash ^ local.hash, node }
     }
 }
 

@@ -387,7 +387,8 @@ impl<P: Payload> Stream<P> {
         if child.shed_at.is_some_and(|at| cx.now.since(at) < cx.config.shed_grace) {
             return;
         }
-        let slow = (0..STRIPES_MAX).rev().find(|stripe| is_behind(child, *stripe, &self.flow, cx));
+        let k = self.flow.k();
+        let slow = (0..k).rev().find(|stripe| is_behind(child, *stripe, &self.flow, cx));
         let Some(stripe) = slow else { return };
         let next = child.cursors[usize::from(stripe)].map_or(0, |cursor| cursor.next);
         let end = self.flow.ring.stripe_end(stripe).unwrap_or(0);

@@ -220,6 +220,10 @@ impl Subscriber {
 
     /// Whom to ask now, for which stripes.
     fn plan(&mut self, local: &Local, forwarder: &Forwarder) -> BTreeMap<NodeId, Vec<Stripe>> {
+        // Called after every input, and nearly always there is nothing to seek.
+        if self.seats.iter().all(|seat| seat.search.is_none()) {
+            return BTreeMap::new();
+        }
         let now = local.now;
         let tuning = &local.config.tuning;
         // Who has slots to give may get the place of somebody who has none.

@@ -22,6 +22,9 @@ impl Subscriber {
     /// Looks for standbys where they are missing and nothing more urgent is to be done.
     pub(super) fn seek_standbys(&mut self, local: &mut Local, forwarder: &Forwarder) {
         let now = local.now;
+        if now < self.standbys_due(local) {
+            return;
+        }
         let mut taken: BTreeMap<NodeId, u32> = BTreeMap::new();
         for held in self.seats.iter().flat_map(Seat::held) {
             *taken.entry(held.parent).or_default() += 1;

@@ -14,7 +14,7 @@ use astral_core::overlay::journal;
 use astral_netsim::{
     bars, export, gallery, queue_bench,
     run::{run as run_once, run_all},
-    scenario::{Scenario, seconds},
+    scenario::{Fidelity, Scenario, seconds},
     shrink as shrinking,
     summary::Summary,
     sweep as sweeping,
@@ -23,7 +23,9 @@ use astral_netsim::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{BarsArgs, LabArgs, PlotArgs, ReplayArgs, RunArgs, ShrinkArgs, SwarmArgs, SweepArgs};
+use super::{
+    BarsArgs, CompareArgs, LabArgs, PlotArgs, ReplayArgs, RunArgs, ShrinkArgs, SwarmArgs, SweepArgs,
+};
 
 /// Events that wait in the benchmark of the queue, and operations with each.
 const BENCH: [(usize, u64); 4] =
@@ -34,6 +36,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<bool> {
     if let Some(nodes) = args.nodes {
         scenario.viewers.count = nodes;
         scenario.check()?;
+    }
+    if let Some(fidelity) = &args.fidelity {
+        scenario = sweeping::with_field(&scenario, "engine.fidelity", fidelity)?;
     }
     let log = Log {
         nodes: args.log.iter().copied().collect(),
@@ -139,6 +144,38 @@ pub fn shrink(args: &ShrinkArgs) -> anyhow::Result<bool> {
         args.out.display()
     );
     Ok(true)
+}
+
+/// Both fidelities of one scenario; they agree when continuity at 3 s is the same to 0.001 and the
+/// median delay to a tenth.
+pub fn compare(args: &CompareArgs) -> anyhow::Result<bool> {
+    let mut exact = named(&args.scenario)?;
+    exact.viewers.count = args.nodes.unwrap_or(exact.viewers.count);
+    exact.engine.fidelity = Fidelity::Chunks;
+    let mut coarse = exact.clone();
+    coarse.engine.fidelity = Fidelity::Intervals;
+    coarse.check()?;
+    let exact = run_once(exact, args.seed, progress());
+    let coarse = run_once(coarse, args.seed, progress());
+    println!("{:<20} {:>12} {:>12} {:>12}", "", "chunks", "intervals", "apart");
+    let row = |name: &str, a: Option<f64>, b: Option<f64>| {
+        let (a, b) = (a.unwrap_or(f64::NAN), b.unwrap_or(f64::NAN));
+        println!("{name:<20} {a:>12.5} {b:>12.5} {:>12.5}", b - a);
+        (b - a).abs()
+    };
+    let apart = row("continuity_3000", exact.continuity_3000, coarse.continuity_3000);
+    row("continuity_1500", exact.continuity_1500, coarse.continuity_1500);
+    let delay = row("delay_p50_ms", exact.delay_ms.p50, coarse.delay_ms.p50);
+    row("delay_p99_ms", exact.delay_ms.p99, coarse.delay_ms.p99);
+    row("first_picture_p50_ms", exact.first_picture_ms.p50, coarse.first_picture_ms.p50);
+    row("repair_p50_ms", exact.repair_ms.p50, coarse.repair_ms.p50);
+    row("depth_mean", Some(exact.depth_mean), Some(coarse.depth_mean));
+    row("source_copies", Some(exact.source_copies), Some(coarse.source_copies));
+    row("overhead", Some(exact.overhead), Some(coarse.overhead));
+    row("events", Some(exact.events as f64), Some(coarse.events as f64));
+    let agree = apart <= 0.001 && delay <= exact.delay_ms.p50.unwrap_or(0.0) / 10.0;
+    println!("{}", if agree { "they agree" } else { "they do NOT agree" });
+    Ok(agree)
 }
 
 pub fn sweep(args: &SweepArgs) -> anyhow::Result<bool> {

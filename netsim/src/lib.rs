@@ -11,6 +11,7 @@ pub mod bars;
 pub mod export;
 pub mod gallery;
 pub mod geography;
+pub mod intervals;
 pub mod node;
 pub mod packet;
 pub mod payload;

@@ -34,6 +34,8 @@ enum Command {
     Sweep(SweepArgs),
     /// Run every scenario of a folder; prints what was measured beside each bar
     Bars(BarsArgs),
+    /// Run a scenario chunk by chunk and as intervals; prints both, and whether they agree
+    Compare(CompareArgs),
     /// Run and draw the pictures of the README
     Plot(PlotArgs),
     /// Run a scenario with real astral processes in network namespaces, beside the simulator (root)
@@ -56,6 +58,9 @@ pub struct RunArgs {
     /// Change a field: tuning.lease_ms=5000, viewers.lag_ms=1500 (may be given several times)
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
+    /// What stands for media: chunks, or intervals (see netsim/README.md)
+    #[arg(long, value_name = "chunks|intervals")]
+    fidelity: Option<String>,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -155,6 +160,20 @@ pub struct BarsArgs {
     strict: bool,
 }
 
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// A TOML file, or the name of one in netsim/scenarios
+    #[arg(default_value = "wide")]
+    scenario: String,
+    /// Seed of both runs
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Another number of viewers than the scenario's
+    #[arg(long)]
+    nodes: Option<u32>,
+}
+
 /// Options of `plot`.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
@@ -213,6 +232,7 @@ fn start(cli: Cli) -> anyhow::Result<bool> {
         Command::Shrink(args) => commands::shrink(&args),
         Command::Sweep(args) => commands::sweep(&args),
         Command::Bars(args) => commands::bars(&args),
+        Command::Compare(args) => commands::compare(&args),
         Command::Plot(args) => commands::plot(&args),
         Command::Lab(args) => commands::lab(&args),
         Command::Bench => {

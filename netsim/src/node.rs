@@ -6,7 +6,9 @@
 //! other nodes: what leaves this node is an [`Effect`] for the world. Its time begins at zero when it
 //! starts, as a process's does.
 
+mod coarse;
 mod feeds;
+mod media;
 mod misdeeds;
 mod repair;
 mod routing;
@@ -26,8 +28,9 @@ use astral_core::{
     units::Bitrate,
 };
 
-pub use self::{misdeeds::Misdeed, view::NodeView};
+pub use self::{media::Media, misdeeds::Misdeed, view::NodeView};
 use crate::{
+    intervals::{Intervals, queueing::Shape},
     packet::{FeedLife, Packet},
     payload::SimChunk,
     player::{Moment, Player},
@@ -109,6 +112,8 @@ pub struct Setup {
     pub config: OverlayConfig,
     /// Settings of its relay.
     pub relay: RelayConfig,
+    /// Media are moved as intervals, of this shape.
+    pub intervals: Option<Shape>,
     /// Seed of its overlay.
     pub seed: [u8; 32],
     /// `--uplink`, if told.
@@ -137,7 +142,7 @@ pub struct SimNode {
     id: NodeId,
     started_at: u64,
     overlay: Overlay,
-    relay: Relay<SimChunk>,
+    relay: Media,
     feeds: BTreeMap<FeedKey, Feed>,
     /// Streams that somebody here wants, and whether they are published here.
     wanted: BTreeMap<StreamId, bool>,
@@ -197,6 +202,7 @@ impl SimNode {
             id,
             config,
             relay,
+            intervals,
             seed,
             ceiling,
             measured,
@@ -209,12 +215,17 @@ impl SimNode {
             let (recorder, bytes) = Recorder::start(id, &config, seed, zero);
             Journal { recorder, bytes }
         });
+        let uplink = ceiling.or(measured).unwrap_or_default();
+        let relay = match intervals {
+            None => Media::Chunks(Box::new(Relay::new(relay, zero))),
+            Some(shape) => Media::Intervals(Box::new(Intervals::new(id, shape, uplink, cx.now))),
+        };
         let mut node = Self {
             index,
             id,
             started_at: cx.now,
             overlay: Overlay::new(id, config, seed, zero),
-            relay: Relay::new(relay, zero),
+            relay,
             feeds: BTreeMap::new(),
             wanted: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -268,9 +279,9 @@ impl SimNode {
         &self.overlay
     }
 
-    /// The relay, to look at.
+    /// What moves its media, to look at.
     #[must_use]
-    pub const fn relay(&self) -> &Relay<SimChunk> {
+    pub const fn media(&self) -> &Media {
         &self.relay
     }
 
@@ -300,7 +311,7 @@ impl SimNode {
     }
 
     fn relay_due(&self) -> Timestamp {
-        self.relay.poll_timeout().map_or(Timestamp::NEVER, |(at, _)| at)
+        self.relay.poll_timeout()
     }
 
     /// Time has come, perhaps.
@@ -314,7 +325,7 @@ impl SimNode {
                 self.overlay.handle_timeout(now);
                 self.overlay_acted = true;
             } else if self.relay_due() <= now {
-                self.relay.handle_timeout(now);
+                self.relay.handle_timeout(now, cx.cuts);
             } else {
                 return;
             }
@@ -452,7 +463,7 @@ impl SimNode {
                     if !matches!(input, RelayInput::Drained { .. } | RelayInput::Credit { .. }) {
                         cx.trace.note(cx.now, self.index, "relay <-", &input);
                     }
-                    self.relay.handle_input(input, now);
+                    self.relay.handle_input(input, now, cx.cuts);
                 }
             }
             self.drain(cx);
@@ -482,6 +493,7 @@ impl SimNode {
         while let Some(output) = self.relay.poll_output() {
             self.pass_on(output, cx);
         }
+        self.pass_on_intervals(cx);
     }
 
     fn key(&self, stream: StreamId, peer: NodeId, direction: Direction) -> FeedKey {

@@ -4,7 +4,7 @@
 //! payload; requests and responses are the production messages and pay their production encoding.
 
 use astral_core::{
-    ids::StreamId,
+    ids::{StreamId, Stripe},
     media::{
         frame::{DownFrame, RefuseReason, UpFrame},
         repair::{RepairAnswer, RepairWant},
@@ -12,7 +12,7 @@ use astral_core::{
     overlay::{Request, Response, Wire},
 };
 
-use crate::{payload::SimChunk, uplink::Urgency};
+use crate::{intervals::Flow, payload::SimChunk, uplink::Urgency};
 
 /// Bytes of HELLO on the wire, protocol negotiation included.
 const HELLO_BYTES: usize = 37 + 48;
@@ -54,6 +54,17 @@ pub enum Packet {
         frames: Vec<DownFrame<SimChunk>>,
         /// All of it is media that is sent again.
         repair: bool,
+    },
+    /// Where media are intervals: how a stripe flows. What it stands for is charged elsewhere.
+    Flow {
+        /// Which stream.
+        stream: StreamId,
+        /// Which feed.
+        life: FeedLife,
+        /// Which stripe.
+        stripe: Stripe,
+        /// How.
+        flow: Flow,
     },
     /// A frame from child to parent.
     Up {
@@ -106,6 +117,7 @@ impl Packet {
     #[must_use]
     pub fn wire_len(&self) -> Option<usize> {
         Some(match self {
+            Self::Flow { .. } => 0,
             Self::Hello { .. } => HELLO_BYTES,
             Self::HelloAck { .. } => HELLO_ACK_BYTES,
             Self::Down { frames, .. } => frames.iter().map(DownFrame::wire_len).sum(),
@@ -128,6 +140,7 @@ impl Packet {
             | Self::HelloAck { .. }
             | Self::Down { .. }
             | Self::Up { .. }
+            | Self::Flow { .. }
             | Self::FeedClosed { .. } => true,
             Self::Request { .. }
             | Self::Response { .. }
@@ -145,6 +158,7 @@ impl Packet {
             Self::Hello { .. }
             | Self::HelloAck { .. }
             | Self::Up { .. }
+            | Self::Flow { .. }
             | Self::FeedClosed { .. }
             | Self::RepairWant { .. }
             | Self::Request { .. }

@@ -3,10 +3,12 @@
 //! Owns a viewer's figures and the checks on what its sink gets: in order, exactly once, verified,
 //! nothing left out unsaid. Does not own the sink: that is the production relay's.
 
+mod runs;
+
 use std::collections::VecDeque;
 
 use astral_core::{
-    ids::{NodeId, STRIPES_MAX, StreamId},
+    ids::{STRIPES_MAX, StreamId},
     media::{
         chunk::Payload,
         relay::{Delivery, Policy, SkipCause},
@@ -66,6 +68,10 @@ pub struct Player {
     /// The sink said that the stream is over.
     pub over: bool,
     stripes: Vec<StripeWatch>,
+    /// Where media are intervals: all of them, to be summed up in the end.
+    runs: Vec<runs::Run>,
+    /// The same as `start`: the cut before it.
+    start_cut: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,12 +85,14 @@ struct Arrival {
 pub struct StripeWatch {
     /// When its last new chunk came.
     pub last_at: Option<u64>,
-    /// Its parent failed: since when it stands, and who must bring the next chunk.
-    broken: Option<(u64, NodeId)>,
+    /// Where media are intervals: how long it was dry the last time.
+    dry_us: Option<u64>,
     /// It has a parent.
     fed: bool,
     /// Until when it had none, the last time.
     orphan_until: u64,
+    /// Where media are intervals: the newest cut that came, or will.
+    come_until: Option<u64>,
 }
 
 impl Player {
@@ -113,6 +121,8 @@ impl Player {
             skips: 0,
             over: false,
             stripes: vec![StripeWatch::default(); usize::from(STRIPES_MAX)],
+            runs: Vec::new(),
+            start_cut: 0,
         }
     }
 
@@ -135,7 +145,7 @@ impl Player {
     }
 
     /// A verified chunk arrived from a parent.
-    pub fn arrived(&mut self, chunk: &SimChunk, from: NodeId, at: Moment<'_>, tally: &mut Tally) {
+    pub fn arrived(&mut self, chunk: &SimChunk, at: Moment<'_>, tally: &mut Tally) {
         let header = chunk.header();
         let Some(cut_at) = at.cuts.at(header.seq) else { return };
         tally.arrivals += 1;
@@ -145,26 +155,18 @@ impl Player {
             return;
         }
         let watch = &mut self.stripes[usize::from(header.stripe) % usize::from(STRIPES_MAX)];
-        if let Some((since, who)) = watch.broken
-            && who == from
-        {
-            tally.repair.add(at.now.saturating_sub(since));
-            watch.broken = None;
-        }
         watch.last_at = Some(at.now);
         if self.playing_at.is_some_and(|playing| cut_at > playing) {
             tally.delay.add(at.now - cut_at);
         }
     }
 
-    /// The parent of a stripe failed and another takes over.
-    pub fn failed_over(&mut self, stripe: u8, new: NodeId) {
-        if let Some(watch) = self.stripes.get_mut(usize::from(stripe))
-            && let Some(last) = watch.last_at
-        {
-            let since = watch.broken.map_or(last, |(since, _)| since);
-            watch.broken = Some((since, new));
-        }
+    /// A new parent has brought the first chunk of a stripe whose parent failed, so long after the
+    /// last one. Where media are intervals the overlay hears too seldom to know.
+    pub fn failed_over(&mut self, stripe: u8, gap_ms: Option<u64>, tally: &mut Tally) {
+        let Some(watch) = self.stripes.get_mut(usize::from(stripe)) else { return };
+        let gap = watch.dry_us.take().or(gap_ms.map(|ms| ms * 1_000));
+        gap.into_iter().for_each(|us| tally.repair.add(us));
     }
 
     /// Chunks cut from `from` on and before `until` are counted apart from now on.
@@ -395,7 +397,6 @@ mod tests {
     use super::*;
 
     const STREAM: StreamId = StreamId([1; 32]);
-    const PARENT: NodeId = NodeId([2; 32]);
 
     fn chunk(seq: u64) -> SimChunk {
         let header = ChunkHeader {
@@ -425,7 +426,7 @@ mod tests {
         (0..100).for_each(|seq| cuts.cut(seq * 100_000, 0));
         let (mut player, mut tally) = (Player::new(STREAM, Policy::KeepAll, 0), Tally::default());
         let now = Moment { now: 10_000, cuts: &cuts };
-        player.arrived(&chunk(0), PARENT, now, &mut tally);
+        player.arrived(&chunk(0), now, &mut tally);
         player.deliver(&init(), now, &mut tally).unwrap();
         player.deliver(&Delivery::Chunk(chunk(0)), now, &mut tally).unwrap();
         (player, tally, cuts)
@@ -439,7 +440,7 @@ mod tests {
             let late = if seq == 10 { 2_000_000 } else { 50_000 };
             if seq != 11 {
                 let now = Moment { now: seq * 100_000 + late, cuts: &cuts };
-                player.arrived(&chunk(seq), PARENT, now, &mut tally);
+                player.arrived(&chunk(seq), now, &mut tally);
             }
         }
         let [(due_low, low), (due_high, high)] = player.continuity(9_950_000, &cuts);
@@ -465,13 +466,11 @@ mod tests {
     }
 
     #[test]
-    fn a_repair_lasts_from_the_last_chunk_to_the_first_of_the_new_parent() {
-        let (mut player, mut tally, cuts) = playing();
-        let new = NodeId([3; 32]);
-        player.failed_over(0, new);
-        player.arrived(&chunk(1), PARENT, Moment { now: 150_000, cuts: &cuts }, &mut tally);
-        assert_eq!(tally.repair.count(), 0, "the old parent's last words do not end it");
-        player.arrived(&chunk(2), new, Moment { now: 310_000, cuts: &cuts }, &mut tally);
+    fn a_repair_lasts_as_long_as_nothing_came() {
+        let (mut player, mut tally, _) = playing();
+        player.failed_over(0, Some(300), &mut tally);
         assert_eq!(tally.repair.percentile(0.5), Some(300.0));
+        player.failed_over(0, None, &mut tally);
+        assert_eq!(tally.repair.count(), 1, "a stripe that never came was not repaired");
     }
 }

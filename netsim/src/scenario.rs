@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bars::Bars;
 pub use fault::{Fault, FaultKind, Pick, Who};
-pub use network::{Engine, Network, Services};
+pub use network::{Engine, Fidelity, Network, Services};
 pub use tuning::Changes;
 pub use viewers::{
     Class, Crowd, Join, JoinLaw, Nat, PolicyChoice, Session, SessionLaw, Viewers, parse_lengths,
@@ -243,7 +243,13 @@ impl Scenario {
         self.session.iter().try_for_each(Session::check)?;
         tuning::changed::<Tuning>(&self.tuning).context("in [tuning]")?;
         tuning::changed::<RelayConfig>(&self.relay).context("in [relay]")?;
-        self.faults.iter().try_for_each(Fault::check)
+        self.faults.iter().try_for_each(Fault::check)?;
+        let coarse = self.engine.fidelity == Fidelity::Intervals;
+        let needs_chunks = self.faults.iter().find(|fault| fault.kind.needs_chunks());
+        if let Some(fault) = needs_chunks.filter(|_| coarse) {
+            anyhow::bail!("a fault of kind {:?} needs engine.fidelity = \"chunks\"", fault.kind);
+        }
+        Ok(())
     }
 }
 

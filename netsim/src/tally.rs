@@ -3,6 +3,8 @@
 //! Owns the counters, the histogram and the log of when the source cut what. Does not own one
 //! viewer's view (see [`crate::player`]) nor thresholds (see [`crate::summary`]).
 
+use std::collections::BTreeMap;
+
 use astral_core::ids::Stripe;
 use serde::Serialize;
 
@@ -14,6 +16,9 @@ const DELAY_MS_MAX: usize = 30_000;
 pub struct CutLog {
     at: Vec<u64>,
     stripes: Vec<Stripe>,
+    /// The same, of each stripe.
+    of_stripe: BTreeMap<Stripe, Vec<u64>>,
+    keyframes: Vec<u64>,
 }
 
 impl CutLog {
@@ -21,6 +26,28 @@ impl CutLog {
     pub fn cut(&mut self, now: u64, stripe: Stripe) {
         self.at.push(now);
         self.stripes.push(stripe);
+        self.of_stripe.entry(stripe).or_default().push(now);
+    }
+
+    /// A keyframe begins with what is cut next.
+    pub fn keyframe(&mut self, now: u64) {
+        self.keyframes.push(now);
+    }
+
+    /// When the newest keyframe was cut that was there at this moment; 0 before the first.
+    #[must_use]
+    pub fn keyframe_before(&self, moment: u64) -> u64 {
+        let end = self.keyframes.partition_point(|at| *at <= moment);
+        end.checked_sub(1).and_then(|at| self.keyframes.get(at)).copied().unwrap_or(0)
+    }
+
+    /// When the chunks of a stripe that were cut after one moment and until another were.
+    #[must_use]
+    pub fn between(&self, stripe: Stripe, from: u64, to: u64) -> &[u64] {
+        let all = self.of_stripe.get(&stripe).map_or(&[][..], Vec::as_slice);
+        let first = all.partition_point(|at| *at <= from);
+        let end = all.partition_point(|at| *at <= to);
+        &all[first.min(end)..end]
     }
 
     /// The stripe of a chunk; 0 of one that was not cut yet.
@@ -65,9 +92,14 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one value, in microseconds.
     pub fn add(&mut self, us: u64) {
+        self.add_many(us, 1);
+    }
+
+    /// Counts a value that occurred so many times, in microseconds.
+    pub fn add_many(&mut self, us: u64, count: u64) {
         let at = usize::try_from(us / 1_000).unwrap_or(DELAY_MS_MAX).min(DELAY_MS_MAX);
-        self.buckets[at] += 1;
-        self.count += 1;
+        self.buckets[at] += count;
+        self.count += count;
     }
 
     /// The value that the share `p` of all are not above, in milliseconds; `None` of nothing.

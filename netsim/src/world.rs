@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use astral_core::{
     ids::NodeId,
     media::{
-        chunk::Payload,
+        chunk::{ChunkFlags, Payload},
         relay::{RelayConfig, RelayInput},
     },
     overlay::{Contact, Input, Tuning},
@@ -48,7 +48,7 @@ use crate::{
     player::Player,
     queue::Queue,
     random::Dice,
-    scenario::{Scenario, duration, seconds},
+    scenario::{Fidelity, Scenario, duration, seconds},
     source::{Made, SimSource},
     summary::{Outcome, Parts, Summary},
     tally::{CutLog, Tally},
@@ -167,6 +167,7 @@ impl World {
             }
             self.handle(event);
         }
+        self.note_intervals();
         self.last_checks();
         self.into_run()
     }
@@ -182,6 +183,31 @@ impl World {
 
     const fn now(&self) -> u64 {
         self.queue.now()
+    }
+
+    /// Whether media are intervals.
+    fn is_coarse(&self) -> bool {
+        self.scenario.engine.fidelity == Fidelity::Intervals
+    }
+
+    /// Where media are intervals: counts what everybody sent, and notes what flows.
+    fn note_intervals(&mut self) {
+        if !self.is_coarse() {
+            return;
+        }
+        let now = self.now();
+        let k = self.scenario.stream.stripes;
+        let Self { nodes, trace, tally, cuts, effects, feed_lives, .. } = self;
+        for node in nodes.iter_mut().filter_map(|slot| slot.node.as_deref_mut()) {
+            node.count_intervals(&mut Cx { now, cuts, trace, tally, effects, lives: feed_lives });
+            for stripe in 0..k {
+                if node.is_flowing(stripe)
+                    && let Some(player) = &mut node.player
+                {
+                    player.flows(stripe, now);
+                }
+            }
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -222,6 +248,10 @@ impl World {
                     let id = 0;
                     node.overlay_input(Input::Gossip { id, from, announcement }, cx);
                 });
+            }
+            Event::Hush { node, peer } => {
+                let peer = self.nodes[peer as usize].id;
+                self.with_node(node, |node, cx| node.hush(peer, cx));
             }
             Event::Fault(number) => self.fault(number),
             Event::Thaw(node) => self.thaw(node),
@@ -310,16 +340,23 @@ impl World {
             return;
         }
         let stream = self.source.id();
+        let coarse = self.is_coarse();
         for made in self.source.frame() {
             let input = match made {
                 Made::Init(init) => RelayInput::Init { stream, init },
                 Made::Chunk(chunk) => {
                     let stripe = chunk.header().stripe;
+                    if chunk.header().flags.contains(ChunkFlags::KEYFRAME) {
+                        self.cuts.keyframe(self.queue.now());
+                    }
                     self.cuts.cut(self.queue.now(), stripe);
                     self.cut_bytes += u64::from(chunk.header().payload_len);
                     RelayInput::LocalChunk { stream, chunk }
                 }
             };
+            if coarse {
+                continue;
+            }
             self.with_node(0, |node, cx| node.relay_input(input, cx));
         }
         let interval = u64::try_from(self.source.interval().as_micros()).unwrap_or(u64::MAX);
@@ -342,6 +379,7 @@ impl World {
     }
 
     fn second(&mut self) {
+        self.note_intervals();
         self.check_second();
         self.note_second();
         let next = self.now() + SECOND_US;
@@ -397,8 +435,12 @@ impl World {
 
     /// Keeps a viewer's figures when its node is gone, or at the end.
     fn retire(&mut self, index: u32, now: u64, stayed: bool) {
-        let Some(slot) = self.nodes.get_mut(index as usize) else { return };
+        let Self { nodes, trace, tally, cuts, effects, feed_lives, .. } = self;
+        let Some(slot) = nodes.get_mut(index as usize) else { return };
         let Some(node) = slot.node.as_deref_mut() else { return };
+        let mut cx = Cx { now, cuts, trace, tally, effects, lives: feed_lives };
+        node.count_intervals(&mut cx);
+        node.settle_intervals(&mut cx);
         if let Some(mut player) = node.player.take() {
             if !stayed {
                 player.end(now);
@@ -433,6 +475,7 @@ impl World {
             Packet::Down { .. }
             | Packet::Up { .. }
             | Packet::RepairWant { .. }
+            | Packet::Flow { .. }
             | Packet::RepairAnswer { .. } => {}
             Packet::Hello { .. } | Packet::HelloAck { .. } | Packet::FeedClosed { .. } => {
                 self.tally.bytes.feed_control += bytes as u64;

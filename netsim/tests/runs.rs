@@ -3,7 +3,7 @@
 use astral_netsim::{
     random::{Dice, Purpose, mix},
     run::{run, run_all},
-    scenario::Scenario,
+    scenario::{Fault, Fidelity, Scenario},
     summary::Summary,
 };
 
@@ -63,4 +63,45 @@ fn twenty_seeds_of_the_swarm_violate_nothing() {
     let failed: Vec<String> =
         summaries.iter().filter(|summary| !summary.ok).map(ToString::to_string).collect();
     assert!(failed.is_empty(), "replay with `netsim replay swarm@SEED`:\n{}", failed.join("\n"));
+}
+
+/// The same scenario, chunk by chunk and as intervals.
+fn at_both(name: &str, viewers: u32, seed: u64) -> (Summary, Summary) {
+    let mut exact = shipped(name);
+    exact.viewers.count = viewers;
+    let mut coarse = exact.clone();
+    coarse.engine.fidelity = Fidelity::Intervals;
+    (run(exact, seed, |_| {}), run(coarse, seed, |_| {}))
+}
+
+#[test]
+fn intervals_show_what_chunks_show() {
+    let (exact, coarse) = at_both("wide", 40, 1);
+    let apart = |a: Option<f64>, b: Option<f64>| (a.unwrap_or(0.0) - b.unwrap_or(9.0)).abs();
+    let both = || format!("{exact}\n{coarse}");
+    assert_eq!(coarse.violation_count, 0, "{coarse}");
+    assert!(apart(exact.continuity_3000, coarse.continuity_3000) <= 0.003, "{}", both());
+    let delay = coarse.delay_ms.p50.unwrap_or(0.0) / exact.delay_ms.p50.unwrap_or(1.0);
+    assert!((0.8..1.25).contains(&delay), "{}", both());
+    let copies = coarse.source_copies / exact.source_copies;
+    assert!((0.85..1.15).contains(&copies), "{}", both());
+    assert!(coarse.events * 5 < exact.events, "{}", both());
+}
+
+#[test]
+fn intervals_are_the_same_run_twice_and_refuse_what_they_cannot_see() {
+    let mut wide = shipped("wide");
+    (wide.viewers.count, wide.engine.fidelity) = (30, Fidelity::Intervals);
+    wide.duration_s = 25.0;
+    wide.faults = vec![fault("vanish")];
+    let first = run(wide.clone(), 3, |_| {});
+    assert!((first.played - 1.0).abs() < 1e-9, "{first}");
+    assert_eq!(run(wide.clone(), 3, |_| {}), first);
+    wide.faults = vec![fault("withhold")];
+    assert!(wide.check().unwrap_err().to_string().contains("chunks"));
+}
+
+fn fault(kind: &str) -> Fault {
+    toml::from_str(&format!("at_s = 22\nkind = '{kind}'\nwho = {{ pick = 'parents', count = 1 }}"))
+        .expect("a fault")
 }

@@ -86,6 +86,9 @@ impl SimNode {
                     }
                 }
             }
+            Packet::Flow { stream, life, stripe, flow } => {
+                self.flowed((from, stream, life), stripe, flow, cx);
+            }
             Packet::Up { stream, life, frame } => {
                 let feed = self.key(stream, from, Direction::ToChild);
                 if self.is_life(&feed, life) {
@@ -317,7 +320,7 @@ impl SimNode {
                     self.overlay_input(Input::Paused { stream, paused }, cx);
                 }
                 if let Some(player) = &mut self.player {
-                    player.arrived(&chunk, feed.peer, Self::moment(cx), cx.tally);
+                    player.arrived(&chunk, Self::moment(cx), cx.tally);
                 }
                 self.relay_input(RelayInput::Chunk { feed, chunk }, cx);
                 if ends {

@@ -34,7 +34,7 @@ pub(super) struct Desk {
 impl SimNode {
     /// Tells the relay who the neighbours are, now and then.
     pub(super) fn look_around(&mut self, now: u64) {
-        if now < self.repair.look_at {
+        if now < self.repair.look_at || self.relay.relay().is_none() {
             return;
         }
         self.repair.look_at = now + LOOK_EVERY;
@@ -106,7 +106,7 @@ impl SimNode {
         }
         if let Some(player) = &mut self.player {
             for chunk in &chunks {
-                player.arrived(chunk, from, Self::moment(cx), cx.tally);
+                player.arrived(chunk, Self::moment(cx), cx.tally);
             }
         }
         self.todo.push_back(Todo::Relay(RelayInput::Repair { stream, from, have, chunks }));

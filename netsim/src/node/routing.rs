@@ -333,6 +333,7 @@ impl SimNode {
             Packet::Hello { .. }
             | Packet::HelloAck { .. }
             | Packet::FeedClosed { .. }
+            | Packet::Flow { .. }
             | Packet::Request { .. }
             | Packet::Response { .. } => {}
         }
@@ -381,12 +382,12 @@ impl SimNode {
 
     fn told(&mut self, event: &Event, cx: &mut Cx<'_>) {
         match event {
-            Event::ParentChanged { stripe, old: Some(_), new, cause, .. } => {
+            Event::ParentChanged { stripe, old: Some(_), cause, gap_ms, .. } => {
                 cx.tally.moves += 1;
                 if matches!(cause, MoveCause::Closed | MoveCause::Silent)
                     && let Some(player) = &mut self.player
                 {
-                    player.failed_over(*stripe, *new);
+                    player.failed_over(*stripe, *gap_ms, cx.tally);
                 }
             }
             Event::NoCapacity { .. } => cx.tally.no_capacity += 1,

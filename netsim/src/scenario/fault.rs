@@ -116,6 +116,29 @@ pub enum Pick {
 }
 
 impl FaultKind {
+    /// Whether it shows only where every chunk is moved.
+    #[must_use]
+    pub const fn needs_chunks(&self) -> bool {
+        match self {
+            Self::Withhold
+            | Self::Pollute
+            | Self::Delay { .. }
+            | Self::Drop { .. }
+            | Self::LieCapacity { .. }
+            | Self::LieDepth
+            | Self::Sybil
+            | Self::Freeze { .. }
+            | Self::Partition { .. }
+            | Self::Throttle { .. } => true,
+            Self::Kill
+            | Self::Vanish
+            | Self::Leave
+            | Self::Unwatch
+            | Self::Revoke
+            | Self::BadDirectory => false,
+        }
+    }
+
     /// Whether it makes nodes misbehave.
     #[must_use]
     pub const fn is_misdeed(&self) -> bool {

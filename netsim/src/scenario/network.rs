@@ -99,10 +99,23 @@ pub struct Engine {
     /// Timers of nodes fire at multiples of this, in milliseconds, as on a host whose timers have
     /// that slack; what falls together is done together. 0: to the microsecond.
     pub timer_ms: u64,
+    /// What stands for media.
+    pub fidelity: Fidelity,
+}
+
+/// What stands for media; the overlay is the production one in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fidelity {
+    /// Every chunk, in the production relay.
+    #[default]
+    Chunks,
+    /// When which stripe flows, and how old: see [`crate::intervals`].
+    Intervals,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { timer_ms: 1 }
+        Self { timer_ms: 1, fidelity: Fidelity::Chunks }
     }
 }

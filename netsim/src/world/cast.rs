@@ -9,12 +9,14 @@ use astral_core::{
     ids::NodeId,
     media::cutter::target_bytes,
     overlay::{Addr, Contact, OverlayConfig, RoleChoice, path_hash},
+    time::micros,
     units::Bitrate,
 };
 
 use super::{World, event::Event};
 use crate::{
     geography::Place,
+    intervals::queueing::Shape,
     node::{Setup, SimNode},
     random::Purpose,
     scenario::{Class, JoinLaw, Nat, Session, SessionLaw, seconds},
@@ -202,6 +204,13 @@ impl World {
     pub(super) fn leave_for_good(&mut self, index: u32, vanished: bool) {
         let now = self.now();
         self.retire(index, now, false);
+        if vanished && self.is_coarse() {
+            // Its parents and children hear nothing from now on; of a killed process they hear that.
+            for peer in self.peers(index) {
+                let at = now + micros(self.one_way(index, peer));
+                self.queue.push(at, Event::Hush { node: peer, peer: index });
+            }
+        }
         let slot = &mut self.nodes[index as usize];
         self.checks.forget(slot);
         slot.state = State::Gone { at: now, vanished };
@@ -379,6 +388,7 @@ impl World {
             id: slot.id,
             config,
             relay: self.relay_config,
+            intervals: self.is_coarse().then(|| Shape::of(&self.scenario.stream)),
             seed: self.dice.bytes(Purpose::Identity, u64::from(index), 1),
             ceiling: told.then_some(slot.uplink),
             measured: (!told).then_some(slot.uplink),

@@ -202,7 +202,8 @@ impl World {
 
     fn check_capacity(&mut self) {
         let mut found = Vec::new();
-        let told = self.scenario.network.uplink_told;
+        // Bytes that are only charged keep to no second.
+        let told = self.scenario.network.uplink_told && !self.is_coarse();
         for (index, slot) in (0_u32..).zip(&mut self.nodes) {
             let Some(node) = slot.node.as_deref_mut() else { continue };
             let (live, most) = (node.take_live_max(), slot.slots_max);

@@ -62,6 +62,8 @@ pub(super) enum Event {
     Unthrottle(u32),
     /// The programme is over.
     ProgrammeEnd,
+    /// Where media are intervals: nothing comes from a peer any more, and no connection says so.
+    Hush { node: u32, peer: u32 },
     /// A second has passed.
     Second,
 }
@@ -89,6 +91,7 @@ impl Event {
             | Self::RequestTimeout { node, .. }
             | Self::GreetingTimeout { node, .. }
             | Self::LookupDone { node, .. }
+            | Self::Hush { node, .. }
             | Self::Gossip { to: node, .. } => Some(*node),
             Self::Deliver(message) => Some(message.to),
             Self::Publish | Self::Frame => Some(0),

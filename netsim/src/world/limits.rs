@@ -67,7 +67,9 @@ impl World {
         let mut found = Vec::new();
         for (index, slot) in (0_u32..).zip(&self.nodes) {
             let Some(node) = slot.node.as_deref() else { continue };
-            for stream in node.relay().snapshot().streams {
+            for stream in
+                node.media().relay().into_iter().flat_map(|relay| relay.snapshot().streams)
+            {
                 if stream.ring_bytes > RING_BYTES_MAX || stream.ring_chunks > RING_CHUNKS_MAX {
                     found.push((index, format!("its ring holds {} bytes", stream.ring_bytes)));
                 }

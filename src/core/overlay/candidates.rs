@@ -320,7 +320,7 @@ impl Entry {
         if self.refused_at.is_some_and(|at| local.now.since(at) < REFUSAL_COUNTS) {
             ms += REFUSED_MS;
         }
-        if local.nodes.is_suspect(&node, local.now) {
+        if known.is_some_and(|known| known.is_suspect(local.now)) {
             ms += SUSPECT_MS;
         }
         if self.is_lost(local.now) {

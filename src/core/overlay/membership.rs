@@ -172,14 +172,12 @@ impl Membership {
 
     /// Whether an unreachable node is still being left alone.
     pub(super) fn is_suspect(&self, node: &NodeId, now: Timestamp) -> bool {
-        self.nodes.get(node).is_some_and(|known| known.failures > 0 && now < known.retry_at)
+        self.nodes.get(node).is_some_and(|known| known.is_suspect(now))
     }
 
     /// Known supernodes that are not suspected.
     pub(super) fn supernodes(&self, now: Timestamp) -> impl Iterator<Item = &Known> {
-        self.nodes
-            .values()
-            .filter(move |known| known.supernode && !(known.failures > 0 && now < known.retry_at))
+        self.nodes.values().filter(move |known| known.supernode && !known.is_suspect(now))
     }
 
     /// How many entries were dropped because the table was full.
@@ -222,6 +220,11 @@ impl Membership {
 }
 
 impl Known {
+    /// It could not be reached, and is not to be tried again yet.
+    pub(super) fn is_suspect(&self, now: Timestamp) -> bool {
+        self.failures > 0 && now < self.retry_at
+    }
+
     fn new(contact: Contact, now: Timestamp) -> Self {
         Self {
             position: node_position(&contact.node),

@@ -116,21 +116,35 @@ impl Interests {
     /// # Errors
     /// [`ReadError`] when there is nothing to read.
     pub async fn read(&self, id: StreamId, keep: Keep) -> Result<Reader, ReadError> {
-        let stay = {
-            let mut ledger = self.lock();
-            let readers: usize = ledger.entries.values().map(|entry| entry.readers).sum();
-            if readers >= READERS_MAX {
-                return Err(ReadError::TooMany);
-            }
-            ledger.entries.entry(id).or_default().readers += 1;
-            Stay { interests: self.clone(), id, kind: StayKind::Reader }
-        };
+        let stay = self.stay(id)?;
         let source: Box<dyn MediaSource> = match keep {
             Keep::Live => Box::new(self.share(id).await?.join()),
             // Whoever wants every chunk is waited for, as nobody else may be.
             Keep::All => self.streams.open(id, keep).await?,
         };
         Ok(Reader { source, closed: self.closed.clone(), _stay: stay })
+    }
+
+    /// As [`Self::read`] live, beginning with what was read for others in the last seconds, if anything
+    /// was: for who must have some of it before anything can be shown.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is nothing to read.
+    pub async fn read_past(&self, id: StreamId) -> Result<Reader, ReadError> {
+        let stay = self.stay(id)?;
+        let source = Box::new(self.share(id).await?.join_past());
+        Ok(Reader { source, closed: self.closed.clone(), _stay: stay })
+    }
+
+    /// Counts one more reader of `id`.
+    fn stay(&self, id: StreamId) -> Result<Stay, ReadError> {
+        let mut ledger = self.lock();
+        let readers: usize = ledger.entries.values().map(|entry| entry.readers).sum();
+        if readers >= READERS_MAX {
+            return Err(ReadError::TooMany);
+        }
+        ledger.entries.entry(id).or_default().readers += 1;
+        Ok(Stay { interests: self.clone(), id, kind: StayKind::Reader })
     }
 
     /// The reading of `id` that live readers share, begun when there is none.

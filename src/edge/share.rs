@@ -26,6 +26,9 @@ pub const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Items kept for players at most: 8 s of a stream of two hundred chunks a second.
 pub const KEPT_ITEMS_MAX: usize = 2_048;
 
+/// How many keyframes back a reader begins that wants what was kept: enough for two segments of HLS.
+const PAST_KEYFRAMES_MAX: usize = 6;
+
 /// A stream being read once for many. Clones share it; the last one to go ends the reading.
 #[derive(Clone)]
 pub struct Share {
@@ -90,6 +93,12 @@ impl Share {
     pub fn join(&self) -> Place {
         Place { share: self.clone(), at: At::Start { told: 0 } }
     }
+
+    /// A place for somebody who wants what was just shown as well, some keyframes back.
+    #[must_use]
+    pub fn join_past(&self) -> Place {
+        Place { share: self.clone(), at: At::Past }
+    }
 }
 
 /// What was pulled, and who waits for more.
@@ -125,6 +134,9 @@ struct Kept {
     inits: u64,
     /// Number of the newest item that begins with a keyframe (and the sound before it).
     keyframe: Option<u64>,
+    /// Numbers of items that the newest init segment fits and that begin with a keyframe, oldest
+    /// first.
+    past: VecDeque<u64>,
     tags: TagEdges,
     over: bool,
 }
@@ -141,14 +153,17 @@ impl Kept {
                 if bytes.starts_with(b"FLV") {
                     self.init = Some(bytes.clone());
                     self.inits += 1;
+                    self.past.clear();
                     self.tags = TagEdges::after(bytes);
                 } else if self.tags.pass(bytes) {
                     self.keyframe = Some(self.end());
+                    self.past.push_back(self.end());
                 }
             }
             MediaItem::NewEpoch => {
                 // What came before is of another timeline: nobody begins there any more.
                 self.keyframe = None;
+                self.past.clear();
                 self.tags.cut();
             }
             MediaItem::Skipped { .. } | MediaItem::Behind { .. } => self.tags.cut(),
@@ -166,6 +181,12 @@ impl Kept {
             self.first += 1;
         }
         self.keyframe = self.keyframe.filter(|at| *at >= self.first);
+        let first = self.first;
+        while self.past.len() > PAST_KEYFRAMES_MAX
+            || self.past.front().is_some_and(|at| *at < first)
+        {
+            self.past.pop_front();
+        }
     }
 
     /// What a player gets that is to begin at a keyframe and was told of so many init segments.
@@ -176,6 +197,14 @@ impl Kept {
             }
             (Some(_), Some(keyframe)) => self.follow(keyframe),
             _ => self.wait(),
+        }
+    }
+
+    /// What a reader gets that is to begin with the past.
+    fn begin_past(&self) -> Step {
+        match (&self.init, self.past.front()) {
+            (Some(init), Some(at)) => Step::Give(MediaItem::Flv(init.clone()), At::Item(*at)),
+            _ => self.begin(0),
         }
     }
 
@@ -204,6 +233,8 @@ impl Kept {
 enum At {
     /// Before a keyframe, having been given the newest of so many init segments.
     Start { told: u64 },
+    /// Before some keyframes that were kept, if any.
+    Past,
     /// Before this item.
     Item(u64),
 }
@@ -228,6 +259,7 @@ impl Place {
         let kept = self.share.shelf.lock();
         let step = match self.at {
             At::Start { told } => kept.begin(told),
+            At::Past => kept.begin_past(),
             At::Item(next) => kept.follow(next),
         };
         match step {

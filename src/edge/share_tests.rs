@@ -78,6 +78,31 @@ async fn everybody_gets_everything_from_the_last_keyframe_on() {
 }
 
 #[tokio::test]
+async fn who_wants_the_past_begins_some_keyframes_back_and_never_before_the_newest_headers() {
+    let (sender, share) = share();
+    let mut first = share.join_past();
+    put(&sender, [init(5), key(0)]).await;
+    for expected in [init(5), key(0)] {
+        assert_eq!(soon(&mut first).await, Some(expected), "without a past it is as for others");
+    }
+    put(&sender, (1..=9).map(key)).await;
+    while soon(&mut first).await != Some(key(9)) {}
+    let mut later = share.join_past();
+    let oldest = 10 - u8::try_from(PAST_KEYFRAMES_MAX).unwrap();
+    assert_eq!(soon(&mut later).await, Some(init(5)));
+    for mark in oldest..=9 {
+        assert_eq!(soon(&mut later).await, Some(key(mark)));
+    }
+    put(&sender, [MediaItem::NewEpoch, init(1), key(10), inter(11)]).await;
+    drop(sender);
+    while soon(&mut first).await.is_some() {}
+    let mut last = share.join_past();
+    for expected in [Some(init(1)), Some(key(10)), Some(inter(11)), None] {
+        assert_eq!(soon(&mut last).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_keyframe_in_pieces_is_begun_at_its_first_piece() {
     let (sender, share) = share();
     let MediaItem::Flv(whole) = key(9) else { unreachable!() };

@@ -22,7 +22,7 @@ use super::window::Window;
 use crate::edge::{
     fmp4::Fragmenter,
     interest::{Interests, ReadError, Reader},
-    ports::{Keep, MediaItem, MediaSource},
+    ports::{MediaItem, MediaSource},
     splice::{Clock, Splicer},
 };
 
@@ -139,7 +139,7 @@ impl Hub {
         if self.len() >= STREAMS_MAX {
             return Err(HubError::TooMany);
         }
-        let reader = self.interests.read(id, Keep::Live).await?;
+        let reader = self.interests.read_past(id).await?;
         let cutting = {
             let mut table = lock(&self.table);
             // Another request may have been faster; its reader is as good as ours.

@@ -182,7 +182,8 @@ fn read_all(pipe: &mut Pipe, reader: &mut Reader) -> Vec<u64> {
 #[derive(Debug)]
 pub struct Cuts<'a> {
     tags: &'a [(u64, u64)],
-    places: BTreeMap<u64, usize>,
+    /// Where each is; a few are alike, such as two of silence at one time.
+    places: BTreeMap<u64, Vec<usize>>,
 }
 
 /// What one viewer got of it.
@@ -209,7 +210,10 @@ impl<'a> Cuts<'a> {
     /// Of what the source wrote.
     #[must_use]
     pub fn new(source: &'a Seen) -> Self {
-        let places = (0..).zip(&source.tags).map(|(at, (hash, _))| (*hash, at)).collect();
+        let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (at, (hash, _)) in source.tags.iter().enumerate() {
+            places.entry(*hash).or_default().push(at);
+        }
         Self { tags: &source.tags, places }
     }
 
@@ -224,8 +228,8 @@ impl<'a> Cuts<'a> {
         got.due = self.tags.iter().filter(|(_, cut_at)| is_due(*cut_at)).count() as u64;
         let mut next = None;
         for (hash, at) in &viewer.tags {
-            let place = self.places.get(hash).copied();
-            let Some(place) = place.filter(|place| next.is_none_or(|next| *place >= next)) else {
+            let mut places = self.places.get(hash).into_iter().flatten().copied();
+            let Some(place) = places.find(|place| next.is_none_or(|next| *place >= next)) else {
                 got.foreign += 1;
                 continue;
             };
@@ -288,6 +292,14 @@ mod tests {
         let pieces: Vec<u64> = file.chunks(3).flat_map(|piece| reader.read(piece)).collect();
         assert_eq!(pieces, whole);
         assert!(reader.waiting.is_empty());
+    }
+
+    #[test]
+    fn tags_that_are_alike_are_told_apart_by_their_order() {
+        let tags: Vec<(u64, u64)> = [1, 2, 2, 2, 3].map(|hash| (hash, 0)).into();
+        let source = Seen { tags };
+        let got = Cuts::new(&source).compare(&source, 9_000_000);
+        assert_eq!((got.skipped, got.foreign, got.due), (0, 0, 5));
     }
 
     #[test]

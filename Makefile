@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix soak glass web test-web pictures bars plots mutants test-long
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix lab soak glass web test-web pictures bars plots mutants test-long
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -96,6 +96,11 @@ nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor i
 
 glass: test-packages $(WEB) ## how old a picture is on the screen, two forwarders behind its source
 	$(CARGO) test --locked --test e2e glass -- --ignored --nocapture --test-threads 1
+
+LAB ?= lab20
+lab: packages $(WEB) ## real nodes over a modelled internet, beside what the simulator predicts (root); LAB=FILE.toml
+	$(CARGO) build --locked --bin astral
+	$(CARGO) run --locked -p astral-netsim -- lab $(LAB)
 
 SOAK_SECONDS ?= 3600
 soak: packages ## a node attacked for an hour while it forwards a stream: nothing may grow; SOAK_SECONDS=60 is a look

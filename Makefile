@@ -76,6 +76,7 @@ test-dist: dist ## install that package into a clean Debian and play a stream th
 BARS_NODES ?= 1000
 bars: ## every bar of the simulator beside what it measures; BARS_NODES=10000 is the whole size and takes hours
 	$(CARGO) run --locked --release -p astral-netsim -- bars --nodes $(BARS_NODES)
+	$(CARGO) run --locked --release -p astral-netsim -- compare wide --nodes 2000
 
 plots: ## draw the pictures of netsim/README.md anew
 	$(CARGO) run --locked --release -p astral-netsim -- plot

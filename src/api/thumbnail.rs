@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     extract::{Path, State},
-    http::header,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ const FIND_MAX: Duration = Duration::from_secs(12);
 #[utoipa::path(get, path = "/streams/{id}/thumbnail.jpg", tag = "streams",
     params(("id" = String, Path, description = "The stream's id, or its link with `/` written as `%2F`")), responses(
     (status = 200, description = "A JPEG of at most 24 KiB", body = Vec<u8>, content_type = "image/jpeg"),
-    (status = 404, description = "The stream has no picture, or nobody gives it"),
+    (status = 204, description = "The stream has no picture, or nobody gives it at the moment"),
 ))]
 pub(super) async fn show(
     State(api): State<Api>,
@@ -33,8 +33,8 @@ pub(super) async fn show(
         Ok(found) => found?,
         Err(_) => None,
     };
-    let picture =
-        picture.ok_or_else(|| Problem::not_found("there is no picture of this stream"))?;
+    // No failure: a page shows something else, and its console stays clean.
+    let Some(picture) = picture else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let headers = [
         (header::CONTENT_TYPE, "image/jpeg"),
         (header::CACHE_CONTROL, "no-cache"),

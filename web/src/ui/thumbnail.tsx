@@ -24,6 +24,8 @@ export function Thumbnail({ stream }: { stream: StreamDto }): JSX.Element {
       if (!visible || document.hidden) return;
       try {
         const picture = await (await api.media(path, abort.signal)).blob();
+        // Nobody gives one at the moment.
+        if (picture.size === 0) return;
         const next = URL.createObjectURL(picture);
         if (shown) URL.revokeObjectURL(shown);
         shown = next;

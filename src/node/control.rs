@@ -63,6 +63,10 @@ impl Handle {
     #[must_use]
     pub fn publish_state(&self, stream: StreamId) -> Option<PublishState> {
         let wishes = self.shared.inner.wishes.get(stream)?;
-        Some(PublishState { name: wishes.name, paused: wishes.paused, preview: !wishes.on_air })
+        Some(PublishState {
+            name: wishes.name,
+            paused: wishes.paused || wishes.away,
+            preview: !wishes.on_air,
+        })
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use astral_core::{
     ids::{FeedKey, NodeId, StreamId, Stripe},
     media::{
-        chunk::WireChunk,
+        chunk::{ChunkFlags, Payload, WireChunk},
         frame::{EndReason, FrameReader},
         relay::{Policy, Relay, RelayConfig, RelayInput, RelayOutput, RelaySnapshot, SinkId},
         repair::RepairAnswer,
@@ -35,7 +35,7 @@ use super::{
     clock::Clock,
     feed::{FeedEvent, ToWriter, drained::Drained},
     marks::Marks,
-    meters::{StreamMeters, StreamStats},
+    meters::{Pause, StreamMeters, StreamStats},
     moves::Moves,
     playback::{Item, SINK_CREDIT},
     repair::RepairNews,
@@ -284,6 +284,16 @@ impl Media {
         match input {
             RelayInput::LocalChunk { stream, chunk } => {
                 self.meters.cut(*stream, chunk, self.clock.now());
+                let flags = chunk.header().flags;
+                if flags.contains(ChunkFlags::PAUSE) {
+                    let reconnecting = flags.contains(ChunkFlags::RECONNECTING);
+                    self.source_paused(*stream, Some(Pause { reconnecting }));
+                }
+            }
+            RelayInput::Paused { stream, paused: false } => self.source_paused(*stream, None),
+            // Where nothing was cut yet, no chunk says it.
+            RelayInput::Paused { stream, paused: true } if !self.meters.is_paused(*stream) => {
+                self.source_paused(*stream, Some(Pause { reconnecting: false }));
             }
             RelayInput::Epoch { stream, cert, .. } => {
                 self.meters.certified(*stream, &cert.cert);

@@ -35,6 +35,8 @@ pub(super) struct Wishes {
     /// Announced, as soon as there is media; false = a preview that this node alone sees.
     pub(super) on_air: bool,
     pub(super) over: bool,
+    /// No wish, but beside them what asks for it sees: nothing comes from the encoder or device.
+    pub(super) away: bool,
     /// Another text than the stream began with.
     pub(super) metadata: Option<Metadata>,
 }
@@ -86,7 +88,7 @@ impl WishTable {
 pub struct PublishState {
     /// Its name.
     pub name: String,
-    /// Paused by its user.
+    /// Paused by its user, or because its encoder or device is away.
     pub paused: bool,
     /// Not announced yet: [`Handle::go_live`](super::Handle::go_live) does.
     pub preview: bool,

@@ -43,6 +43,10 @@ fn a_pause_is_seen_at_once_nobody_reconnects_and_nothing_is_lost_around_it() {
         viewer.wait_from(from, "paused", SOON, |paused| paused["reconnecting"] == false);
     println!("paused at the viewer after {:?}", asked.elapsed());
     assert!(asked.elapsed() < PAUSE_MAX);
+    let (at_source, _) = source.node.wait_from(0, "paused", SOON, |_| true);
+    source
+        .node
+        .wait_from(at_source, "status", SOON, |status| status["streams"][0]["paused"] == true);
     let held = size(&tee);
     change(&source.node, &json!({"title": "After the break"}));
     let id = source.node.ready("stream_id");
@@ -51,6 +55,10 @@ fn a_pause_is_seen_at_once_nobody_reconnects_and_nothing_is_lost_around_it() {
     });
     change(&source.node, &json!({"paused": false}));
     viewer.wait_from(after, "resumed", SOON, |_| true);
+    let (at_source, _) = source.node.wait_from(at_source, "resumed", SOON, |_| true);
+    source
+        .node
+        .wait_from(at_source, "status", SOON, |status| status["streams"][0]["paused"] == false);
     wait_until("more was played", SOON, || size(&file) > held + 50_000);
     assert_eq!(viewer.all("parent_changed").len(), parents, "nobody reconnects");
     assert!(viewer.all("skipped").is_empty());
@@ -106,6 +114,7 @@ fn an_encoder_that_stays_away_ends_the_broadcast_and_the_next_begins_another_und
         wait_until("something was played", SOON, || frames(&file) > 15);
         drop(encoder);
         viewer.wait("paused", SOON, |paused| paused["reconnecting"] == true);
+        source.wait_from(mark, "paused", SOON, |paused| paused["reconnecting"] == true);
         let ended = viewer.wait("ended", SOON, |_| true);
         assert_eq!(ended["reason"], "ended", "{ended}");
         recordings = source.wait_from(recordings, "recorded", SOON, |_| true).0;

@@ -50,6 +50,17 @@ impl Media {
         }
     }
 
+    /// The stream published here pauses or goes on, whether or not anybody here reads it.
+    pub(super) fn source_paused(&mut self, stream: StreamId, pause: Option<Pause>) {
+        if !self.meters.pause(stream, pause) {
+            return;
+        }
+        self.tell(match pause {
+            Some(Pause { reconnecting }) => Event::Paused { stream, reconnecting },
+            None => Event::Resumed { stream },
+        });
+    }
+
     /// One item of the relay for one reader.
     pub(super) fn deliver(&mut self, sink: SinkId, item: Delivery<WireChunk>) {
         let Some(stream) = self.sinks.get(&sink).map(|known| known.stream) else { return };

@@ -66,8 +66,7 @@ impl Publisher {
     /// # Errors
     /// [`PushError`].
     pub async fn pause(&mut self, paused: bool) -> Result<(), PushError> {
-        self.pausing.encoder = if paused { Encoder::Gone } else { Encoder::Here };
-        self.pausing.await_keyframe();
+        self.encoder_is(if paused { Encoder::Gone } else { Encoder::Here });
         self.tell_pause().await
     }
 
@@ -76,9 +75,16 @@ impl Publisher {
     /// # Errors
     /// [`PushError`].
     pub async fn reconnecting(&mut self) -> Result<(), PushError> {
-        self.pausing.encoder = Encoder::Reconnecting;
-        self.pausing.await_keyframe();
+        self.encoder_is(Encoder::Reconnecting);
         self.tell_pause().await
+    }
+
+    fn encoder_is(&mut self, encoder: Encoder) {
+        self.pausing.encoder = encoder;
+        self.pausing.await_keyframe();
+        let away = encoder != Encoder::Here;
+        // A stream that is over is asked about no more.
+        let _ = self.shared.inner.wishes.change(self.stream, |wishes| wishes.away = away);
     }
 
     /// Resolves when somebody asked for the stream's end by

@@ -18,7 +18,7 @@ use crate::edge::{interest::ReadError, ports::Keep};
 
 /// Records a stream into the node's folder for recordings, until it ends or this is deleted.
 ///
-/// What runs already goes on as it is. `/events` tells `recorded` or `record_failed`.
+/// What runs already goes on as it is. `/events` tells `recorded` or `recording_failed`.
 #[utoipa::path(post, path = "/streams/{id}/record", tag = "streams", security(("token" = [])),
     params(("id" = String, Path, description = "The stream's id, or its link with `/` written as `%2F`")),
     request_body = Option<NewRecording>, responses(
@@ -59,7 +59,9 @@ pub(super) async fn start(
                     let RecordedDto { stream, files, bytes } = RecordedDto::new(id, made);
                     json!({"event": "recorded", "stream": stream, "files": files, "bytes": bytes})
                 }
-                Err(detail) => json!({"event": "record_failed", "stream": id, "detail": detail}),
+                Err(message) => {
+                    json!({"event": "recording_failed", "stream": id, "message": message})
+                }
             });
         };
         api.recordings.start(id, Box::new(source), new.format, spec, tell);
@@ -86,7 +88,8 @@ pub(super) async fn stop(
         Problem::not_found(format!("stream {id} is not recorded through the API"))
     })?;
     api.changes.nudge();
-    let made = outcome
-        .map_err(|detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "record_failed", detail))?;
+    let made = outcome.map_err(|detail| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "recording_failed", detail)
+    })?;
     Ok(Json(RecordedDto::new(id, &made)))
 }

@@ -183,7 +183,7 @@ function NodeRecording(props: {
     if (event.event === "recorded" && Array.isArray(event.files)) {
       props.onSaid(event.files.length > 0 ? `Recorded: ${event.files.join(", ")}` : "Recorded nothing: no picture came.");
     }
-    if (event.event === "record_failed") props.onProblem(`The recording broke off: ${String(event.detail)}`);
+    if (event.event === "recording_failed") props.onProblem(`The recording broke off: ${String(event.message)}`);
   }), [id]);
   const toggle = async (): Promise<void> => {
     if (running) await api.stopRecording(id);

@@ -171,8 +171,8 @@ export function inWords(event: NodeEvent): string | null {
         `at most ${String(event.nodes_max)} nodes took it and ${String(event.viewers_max)} watched.`;
     case "recorded":
       return "The node's recording ended.";
-    case "record_failed":
-      return `The node's recording broke off: ${String(event.detail)}.`;
+    case "recording_failed":
+      return `The node's recording broke off: ${String(event.message)}.`;
     case "no_capacity":
       return "Nobody has a free place yet; the node asks again by itself.";
     case "offence":

@@ -6,7 +6,7 @@ CARGO ?= cargo
 TOOLS := tests/install-packages.sh
 
 WEB := web/dist/index.html
-WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/tsconfig.json web/vite.config.ts
+WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/portal.html web/tsconfig.json web/vite.config.ts
 
 .PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix lab soak glass web test-web pictures bars plots mutants test-long
 

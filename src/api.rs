@@ -28,6 +28,7 @@ mod observer;
 mod openapi;
 mod peers;
 pub mod port;
+pub mod portal;
 mod publishing;
 pub mod rate;
 mod record;

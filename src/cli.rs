@@ -2,6 +2,7 @@
 //!
 //! Owns parsing, progress and exit codes. Does not own anything a node does.
 
+mod bootstrap;
 mod compare;
 mod completions;
 mod ctl;

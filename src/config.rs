@@ -100,9 +100,14 @@ pub struct NodeArgs {
     /// port 4001, or a free port when that is taken]
     #[arg(long, env = "ASTRAL_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
     pub listen: Vec<String>,
-    /// A node of the network to join: a multiaddr ending in /p2p/<id>, or a file with one a line;
-    /// may be given several times. Without any, the node founds a network and looks around by mDNS
-    #[arg(long, env = "ASTRAL_BOOTSTRAP", value_name = "MULTIADDR|FILE", value_delimiter = ',')]
+    /// A node of the network to join: a multiaddr ending in /p2p/<id>, a file with one a line, or
+    /// the URL of a portal, which lists some; may be given several times. Without any, the node founds a network and looks around by mDNS
+    #[arg(
+        long,
+        env = "ASTRAL_BOOTSTRAP",
+        value_name = "MULTIADDR|FILE|URL",
+        value_delimiter = ','
+    )]
     pub bootstrap: Vec<String>,
     /// Upload limit, a hard ceiling that counts everything this node sends, such as 20Mbit or
     /// 150KB/s, or auto
@@ -256,7 +261,7 @@ pub struct Settings {
     pub ephemeral: bool,
     /// Multiaddrs to listen on; empty for TCP and QUIC on the default port.
     pub listen: Vec<String>,
-    /// Multiaddrs of the nodes to join through.
+    /// Multiaddrs of the nodes to join through, and URLs of portals.
     pub bootstrap: Vec<String>,
     /// Upload ceiling; `None` is measured.
     pub uplink: Option<Bitrate>,
@@ -409,7 +414,7 @@ pub enum ConfigError {
     /// A bootstrap entry is neither an address nor a file.
     #[error(
         "--bootstrap {entry}: neither a multiaddr (such as /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...) \
-         nor a file with one a line; `astral run` prints the addresses of a node"
+         nor a file with one a line, nor the http(s):// URL of a portal; `astral run` prints the addresses of a node"
     )]
     Bootstrap {
         /// What was given.
@@ -443,11 +448,18 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
 }
 
+/// Whether a bootstrap entry is the URL of a portal, whose list is fetched when the node starts.
+#[must_use]
+pub fn is_portal(entry: &str) -> bool {
+    entry.starts_with("https://") || entry.starts_with("http://")
+}
+
 /// Replaces files by the addresses they list.
 fn expand(entries: Vec<String>) -> Result<Vec<String>, ConfigError> {
     let mut addresses = Vec::new();
     for entry in entries {
-        if entry.contains("/p2p/") && entry.starts_with('/') && !Path::new(&entry).exists() {
+        let is_address = entry.contains("/p2p/") && entry.starts_with('/');
+        if is_portal(&entry) || (is_address && !Path::new(&entry).exists()) {
             addresses.push(entry);
         } else if Path::new(&entry).is_file() {
             let text = read_text(Path::new(&entry))?;

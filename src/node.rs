@@ -16,6 +16,7 @@
 //! tasks wait for both: nothing can wait in a circle. Every queue between them is bounded and named.
 
 mod behaviour;
+pub mod bootstrap;
 mod candidates;
 mod carrying;
 mod clock;

@@ -1,4 +1,4 @@
-// The build: one page, hashed files, nothing inline, nothing from another host.
+// The build: two pages, hashed files, nothing inline, nothing from another host.
 //
 // The node serves the page under a policy without inline scripts or styles, so no asset may become a
 // data: URL and no polyfill may be injected into the HTML.
@@ -12,6 +12,8 @@ export default defineConfig({
     // mpegts.js and sigma are large and load with the one page that needs each.
     chunkSizeWarningLimit: 600,
     reportCompressedSize: false,
+    // The node's own page, and that of a portal.
+    rollupOptions: { input: ["index.html", "portal.html"] },
   },
   worker: { format: "es" },
   // `npm run dev` shows the page against a running node.

@@ -38,6 +38,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PERMISSIONS: &str =
     "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self), geolocation=()";
 
+/// The page of a portal.
+pub(super) const PORTAL: &str = "portal.html";
+
+/// A file that a portal shows: its page, and what the page is made of.
+pub(super) fn portal(path: &str, headers: &HeaderMap) -> Response {
+    // Builds that read the folder would follow the dots, to other files of it.
+    match Files::get(path).filter(|_| !path.contains("..")) {
+        Some(file) => answer("", path, &file, headers),
+        None if path == PORTAL => page("", StatusCode::OK.into_response(), Body::from(MISSING)),
+        None => Problem::not_found("there is no such file").into_response(),
+    }
+}
+
 /// A file of the app; a problem for what is none.
 pub(super) async fn serve(
     State(api): State<Api>,
@@ -51,15 +64,20 @@ pub(super) async fn serve(
     };
     let reads = matches!(method, Method::GET | Method::HEAD);
     match Files::get(path).filter(|_| reads) {
-        Some(file) => answer(&api, path, &file, &headers),
+        Some(file) => answer(&ws(&api), path, &file, &headers),
         None if path == INDEX && reads => {
-            page(&api, StatusCode::OK.into_response(), Body::from(MISSING))
+            page(&ws(&api), StatusCode::OK.into_response(), Body::from(MISSING))
         }
         None => Problem::not_found(format!("nothing is at {}", uri.path())).into_response(),
     }
 }
 
-fn answer(api: &Api, path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
+/// Where the app's sockets go, which some browsers don't count as `'self'`.
+fn ws(api: &Api) -> String {
+    api.api_url.replacen("http", "ws", 1)
+}
+
+fn answer(ws: &str, path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
     let etag = data_encoding::HEXLOWER.encode(&file.metadata.sha256_hash()[..16]);
     let etag = format!("\"{etag}\"");
     let cache =
@@ -75,17 +93,16 @@ fn answer(api: &Api, path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Re
     let response = (status, head).into_response();
     let body = if known { Body::empty() } else { Body::from(file.data.clone().into_owned()) };
     if kind == "text/html" {
-        return page(api, response, body);
+        return page(ws, response, body);
     }
     let (parts, _) = response.into_parts();
     Response::from_parts(parts, body)
 }
 
-/// A page, with what it may do.
-fn page(api: &Api, response: Response, body: Body) -> Response {
+/// A page, with what it may do; `ws` is where else it may connect.
+fn page(ws: &str, response: Response, body: Body) -> Response {
     let (mut parts, _) = response.into_parts();
-    let ws = api.api_url.replacen("http", "ws", 1);
-    let policy = POLICY.replace("{WS}", &ws);
+    let policy = POLICY.replace("{WS}", ws);
     let mut set = |name, value: &str| {
         // The policy is ASCII: its only part that varies is an address.
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -31,7 +31,7 @@ const SESSION: &str = "/api/v1/session";
 const NOT_FILES: [&str; 4] = ["/api/", "/live/", "/publish/", "/metrics"];
 
 /// Headers of every answer, unless its handler set another value.
-const HEADERS: [(HeaderName, &str); 6] = [
+pub(super) const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::REFERRER_POLICY, "no-referrer"),

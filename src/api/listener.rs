@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 /// HTTP connections at the same time; further ones wait in the system's queue. A page and its
@@ -31,15 +31,25 @@ pub const STALL_MAX: Duration = Duration::from_secs(20);
 /// this and what it has not read yet, not by megabytes: it is the node that skips for it.
 const UNSENT_BYTES_MAX: u32 = 256 * 1_024;
 
+/// A stranger's connection over which nothing goes either way for this long is closed: it would only
+/// keep others out.
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+
 /// Accepts while fewer than [`CONNECTIONS_MAX`] connections are open.
 pub(super) struct BoundedListener {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    idle_max: Option<Duration>,
 }
 
 impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle_max: None }
+    }
+
+    /// As [`Self::new`], for strangers: [`IDLE_MAX`] holds.
+    pub(super) fn public(listener: TcpListener) -> Self {
+        Self { idle_max: Some(IDLE_MAX), ..Self::new(listener) }
     }
 }
 
@@ -54,7 +64,8 @@ impl Listener for BoundedListener {
         // Media goes out frame by frame: waiting to fill a packet would only delay it.
         let _ = socket.set_nodelay(true);
         bound_unsent(&socket);
-        (Connection { socket, stalled: None, _permit: permit }, addr)
+        let idle = self.idle_max.map(|max| (max, Box::pin(sleep(max))));
+        (Connection { socket, stalled: None, idle, _permit: permit }, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -76,10 +87,19 @@ pub(super) struct Connection {
     socket: TcpStream,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Runs while nothing goes either way, and how long it may.
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
+    /// Something went through.
+    fn stir(&mut self) {
+        if let Some((max, idle)) = &mut self.idle {
+            idle.as_mut().reset(Instant::now() + *max);
+        }
+    }
+
     /// Passes the outcome of a write on, unless the peer has taken nothing for too long.
     fn watch<T>(
         &mut self,
@@ -88,6 +108,7 @@ impl Connection {
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
+            self.stir();
             return written;
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_MAX)));
@@ -104,7 +125,14 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.stir();
+        } else if let Some((_, idle)) = &mut self.idle {
+            ready!(idle.as_mut().poll(cx));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing is said")));
+        }
+        read
     }
 }
 
@@ -142,7 +170,10 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, time::timeout};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
 
     use super::*;
 
@@ -157,5 +188,21 @@ mod tests {
         tokio::time::pause();
         let error = connection.write(&[0; 65_536]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_who_says_nothing_loses_the_connection_and_the_owners_programs_do_not() {
+        let bound = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (mut listener, loses) in [
+            (BoundedListener::public(bound().await), true),
+            (BoundedListener::new(bound().await), false),
+        ] {
+            let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut connection, _) = listener.accept().await;
+            tokio::time::pause();
+            let read = timeout(2 * IDLE_MAX, connection.read(&mut [0; 8])).await;
+            tokio::time::resume();
+            assert_eq!(read.is_ok_and(|read| read.is_err()), loses);
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     logs::LogTail,
     observer,
     port::{NodePort, Published},
+    portal::TlsError,
     publishing::{Outside, Publishing, Source},
     recordings::Recordings,
     router,
@@ -105,6 +106,9 @@ pub enum LocalError {
         /// The address.
         addr: SocketAddr,
     },
+    /// HTTPS can't be served.
+    #[error("portal: {0}")]
+    Tls(#[from] TlsError),
     /// A server's task died.
     #[error(transparent)]
     Task(#[from] NodeError),
@@ -204,6 +208,19 @@ impl Local {
                 () = tasks.stopping() => {}
             }
         });
+    }
+
+    pub(super) fn api(&self) -> Api {
+        self.api.clone()
+    }
+
+    /// Runs a server of its own, which is to end with the token it gets.
+    pub(super) fn spawn_server<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        serve: impl FnOnce(CancellationToken) -> F,
+    ) {
+        self.tasks.spawn_vital(name, serve(self.tasks.child_token()));
     }
 
     fn spawn_http(&self, listener: BoundedListener) {

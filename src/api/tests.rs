@@ -3,6 +3,7 @@
 mod access;
 mod events;
 mod flood;
+mod portal;
 mod views;
 
 use std::{
@@ -142,6 +143,8 @@ fn overlay() -> Snapshot {
         nodes: vec![NodeView {
             node: PEER,
             addrs: vec![Addr::new("/ip4/127.0.0.1/tcp/4001").unwrap()],
+            seq: 0,
+            proof: None,
             supernode: true,
             linked: true,
             rtt: Some(Duration::from_micros(1_500)),
@@ -311,9 +314,13 @@ async fn server() -> Server {
 }
 
 async fn server_with(config: LocalConfig) -> Server {
+    server_of(config, FakeStreams::default()).await
+}
+
+async fn server_of(config: LocalConfig, streams: FakeStreams) -> Server {
     let done = Arc::new(Mutex::new(Vec::new()));
     let node = FakeNode { done: done.clone(), limits: Mutex::default() };
-    let streams = Arc::new(FakeStreams::default());
+    let streams = Arc::new(streams);
     let (token_file, log) = (config.token_file.clone(), config.log.clone());
     let local =
         Local::start_on(Arc::new(node), streams.clone(), config, Arc::new(|_| {})).await.unwrap();
@@ -332,24 +339,8 @@ impl Server {
         self.local.api_url().trim_start_matches("http://").to_owned()
     }
 
-    /// One request with exactly these headers, but for the host unless they name one.
     async fn raw(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-        let mut socket = TcpStream::connect(self.host()).await.unwrap();
-        let host = if headers.to_lowercase().contains("host:") {
-            String::new()
-        } else {
-            format!("Host: {}\r\n", self.host())
-        };
-        let head = format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}");
-        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        // A server that refuses a large body may close before it has read all of it.
-        let _ = timeout(SOON, socket.read_to_end(&mut answer)).await.unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+        request(&self.host(), method, path, headers, body).await
     }
 
     /// A request of a program that has the token.
@@ -363,6 +354,23 @@ impl Server {
     fn done(&self) -> Vec<String> {
         self.done.lock().unwrap().clone()
     }
+}
+
+/// One request with exactly these headers, but for the host unless they name one.
+async fn request(to: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    let named = headers.to_lowercase().contains("host:");
+    let host = if named { String::new() } else { format!("Host: {to}\r\n") };
+    let head = format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}");
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A server that refuses a large body may close before it has read all of it.
+    let _ = timeout(SOON, socket.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
 /// Every route that changes something, with a body it would take.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use astral_core::ids::StreamId;
 use axum::{
     extract::{Path, State},
     http::{StatusCode, header},
@@ -28,7 +29,12 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let picture = timeout(FIND_MAX, api.node.picture(stream_id(&id)?)).await;
+    find(&api, stream_id(&id)?).await
+}
+
+/// Answers with the picture of `id`.
+pub(super) async fn find(api: &Api, id: StreamId) -> Result<Response, Problem> {
+    let picture = timeout(FIND_MAX, api.node.picture(id)).await;
     let picture = match picture {
         Ok(found) => found?,
         Err(_) => None,

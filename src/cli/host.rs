@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, sync::broadcast};
 
 use super::{
-    doctor,
+    bootstrap, doctor,
     output::{Output, Usage, log_tail},
     signals, sources, status,
 };
@@ -85,6 +85,7 @@ impl Host {
     pub async fn start(settings: Settings, args: &HostArgs, command: &str) -> anyhow::Result<Self> {
         let out = Output { json: settings.json };
         let told = Arc::new(settings.clone());
+        let settings = bootstrap::resolve(settings).await?;
         let config = node_config(&settings)?;
         let rtmps = rtmps_config(&settings)?;
         let (handle, running, folder) = if settings.ephemeral {

@@ -41,6 +41,17 @@ pub fn url(base: &str, id: StreamId) -> String {
     format!("{base}/live/{id}.flv")
 }
 
+/// Answers with the stream as HTTP-FLV for whoever may see it; `held` is dropped with the answer.
+pub async fn play(interests: &Interests, id: StreamId, held: impl Send + 'static) -> Response {
+    match Output::open(interests, id).await {
+        Ok((output, first)) => {
+            let kind = [(header::CONTENT_TYPE, "video/x-flv"), (header::CACHE_CONTROL, "no-store")];
+            (kind, output.into_body(first, held)).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
 #[derive(Clone)]
 struct Live {
     interests: Interests,
@@ -74,7 +85,7 @@ async fn live(
         return Ok(kind.into_response());
     }
     let (output, first) = Output::open(&live.interests, id).await?;
-    Ok((kind, output.into_body(first)).into_response())
+    Ok((kind, output.into_body(first, ())).into_response())
 }
 
 /// What one player gets.
@@ -109,10 +120,10 @@ impl Output {
 
     /// The response body: pulled by the player's socket, so that a slow player slows nobody and
     /// the node skips for it.
-    fn into_body(self, first: Bytes) -> Body {
-        let rest = stream::unfold(self, |mut output| async move {
+    fn into_body(self, first: Bytes, held: impl Send + 'static) -> Body {
+        let rest = stream::unfold((self, held), |(mut output, held)| async move {
             let bytes = output.next().await?;
-            Some((bytes, output))
+            Some((bytes, (output, held)))
         });
         let all = stream::once(async { first }).chain(rest);
         Body::from_stream(all.map(Ok::<Bytes, std::convert::Infallible>))

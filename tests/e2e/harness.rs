@@ -422,6 +422,11 @@ impl Network {
         Self { supernode: Node::start("supernode", &args), listen: listen.into() }
     }
 
+    /// The network of a supernode that was started in another way.
+    pub fn around(supernode: Node) -> Self {
+        Self { supernode, listen: "/ip4/127.0.0.1/tcp/0".into() }
+    }
+
     /// Starts any node-running command as a member of this network.
     pub fn member(&self, name: &str, args: &[&str]) -> Node {
         let addr = self.supernode.addr();

@@ -21,5 +21,6 @@ mod lifecycle;
 mod long;
 mod namespaces;
 mod players;
+mod portal;
 mod readme;
 mod refusals;

@@ -219,6 +219,24 @@ for (const [format, refused] of [["Matroska", /none/], ["WebM", /matroska/]]) {
   });
 }
 
+test("a portal shows strangers what is live, plays it, and leads to their own node", { timeout: 6 * SOON }, async () => {
+  const portal = await network.join("portal", ["run", "--portal", "127.0.0.1:0", "--portal-viewers", "1"]);
+  const source = await network.publish("open air", ["--title", "Open <b>air</b>"]);
+  await visit(portal.ready.portal, async (page) => {
+    await card(page, "Open <b>air</b>").waitFor();
+    assert.deepEqual(await faults(page), []);
+    await page.getByRole("link", { name: "Open <b>air</b>" }).click();
+    await playing(page);
+    const own = page.getByRole("link", { name: "Open in my node" });
+    assert.equal(await own.getAttribute("href"), `http://127.0.0.1:8000/#/watch/${source.ready.stream_id}`);
+    assert.deepEqual(await faults(page), []);
+    const answers = await page.evaluate(() => Promise.all(["/api/v1/node", "/metrics", "/api/v1/session"].map(async (path) => (await fetch(path)).status)));
+    assert.deepEqual(answers, [404, 404, 404], "no control is there");
+  }, (error) => error.includes("404"));
+  await source.kill();
+  await portal.kill();
+});
+
 test("an encoder gets its address and key from the page", { timeout: 4 * SOON }, async () => {
   const node = await network.join("desk", ["run"]);
   await visit(node, async (page) => {

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::Check;
 use crate::{
-    cli::host::node_config,
+    cli::{bootstrap, host::node_config},
     config::{LocalAddr, Role, Settings},
     node::{Event, Handle, NatKind, Node, NodeConfig, NodeSnapshot, RoleChoice, Upnp, Verdict},
 };
@@ -64,6 +64,7 @@ async fn local(name: &str, wanted: LocalAddr, flag: &str) -> Check {
 /// # Errors
 /// When a setting can't be used.
 pub async fn network(settings: &Settings) -> anyhow::Result<Vec<Check>> {
+    let settings = &bootstrap::resolve(settings.clone()).await?;
     let config =
         NodeConfig { role: RoleChoice::Member, max_copies: Some(0), ..node_config(settings)? };
     let asked = config.bootstrap.len();

@@ -189,6 +189,8 @@ impl Membership {
         let view = |(node, known): (&NodeId, &Known)| NodeView {
             node: *node,
             addrs: known.contact.addrs.clone(),
+            seq: known.contact.seq,
+            proof: known.contact.proof,
             supernode: known.supernode,
             linked: known.linked,
             rtt: known.rtt,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Addr, Contact, Interest, Role, TicketId};
 use crate::{
-    announcement::Resolution,
+    announcement::{Resolution, Signature},
     ids::{NodeId, SourceKey, StreamId, Stripe},
     units::Bitrate,
 };
@@ -73,6 +73,10 @@ pub struct NodeView {
     pub node: NodeId,
     /// Where.
     pub addrs: Vec<Addr>,
+    /// The number of its record; see [`Contact::seq`].
+    pub seq: u64,
+    /// Its own signature over node, number and addresses, verified; `None` for hearsay.
+    pub proof: Option<Signature>,
     /// Known to be a supernode.
     pub supernode: bool,
     /// A connection is up.

@@ -124,14 +124,14 @@ impl Local {
         let listener = BoundedListener::public(listener);
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let service = router(self.api(), config).into_make_service_with_connect_info::<Peer>();
-        let name = |stop: CancellationToken| async move { stop.cancelled().await };
+        let stopped = |stop: CancellationToken| async move { stop.cancelled().await };
         self.spawn_server(PORTAL, move |stop| async move {
             let served = match acceptor {
                 Some(acceptor) => {
                     let listener = tls::TlsListener::new(listener, acceptor);
-                    axum::serve(listener, service).with_graceful_shutdown(name(stop)).await
+                    axum::serve(listener, service).with_graceful_shutdown(stopped(stop)).await
                 }
-                None => axum::serve(listener, service).with_graceful_shutdown(name(stop)).await,
+                None => axum::serve(listener, service).with_graceful_shutdown(stopped(stop)).await,
             };
             if let Err(error) = served {
                 tracing::error!(%error, "the portal's listener failed");

@@ -131,7 +131,9 @@ function Picture({ stream }: { stream: Stream }): JSX.Element {
   }, [stream.id]);
   return (
     <div class="stack">
-      <video ref={video} class="portal" controls playsInline aria-label={stream.title || "Stream"} />
+      <div class="screen">
+        <video ref={video} controls playsInline aria-label={stream.title || "Stream"} />
+      </div>
       <p class="muted" role="status">{said}</p>
     </div>
   );

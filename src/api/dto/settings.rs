@@ -11,6 +11,9 @@ use crate::api::port::Limits;
 /// Highest uplink that can be set.
 const UPLINK_MAX: Bitrate = Bitrate::from_bps(i64::MAX.unsigned_abs());
 
+/// Most copies that can be set.
+const COPIES_MAX: u32 = i32::MAX.unsigned_abs();
+
 /// `GET /settings`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct SettingsDto {
@@ -33,11 +36,11 @@ pub struct SettingsPatch {
     #[schema(value_type = Option<UplinkInput>)]
     pub uplink: Option<Option<Bitrate>>,
     /// Copies of one stream.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "copies")]
     #[schema(value_type = Option<u32>)]
     pub max_copies: Option<Option<u32>>,
     /// Copies of all streams.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "copies")]
     #[schema(value_type = Option<u32>)]
     pub max_total_copies: Option<Option<u32>>,
 }
@@ -55,6 +58,17 @@ fn uplink<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Bi
     match rate {
         Some(Some(rate)) if rate > UPLINK_MAX => Err(de::Error::custom("no line carries so much")),
         rate => Ok(rate),
+    }
+}
+
+/// The same for a number of copies, which must fit into the document's `int32`.
+fn copies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    let copies: Option<Option<u32>> = present(deserializer)?;
+    match copies {
+        Some(Some(copies)) if copies > COPIES_MAX => {
+            Err(de::Error::custom("no node gives so many copies; null is no limit"))
+        }
+        copies => Ok(copies),
     }
 }
 
@@ -114,6 +128,9 @@ mod tests {
         assert_eq!(text.uplink, Some(Bitrate::from_kbps(750)));
         assert!(patch(r#"{"upload": 1}"#).is_err());
         assert!(patch(r#"{"max_copies": -1}"#).is_err());
+        assert!(patch(r#"{"max_total_copies": 2147483647}"#).is_ok());
+        assert!(patch(r#"{"max_total_copies": 2147483648}"#).is_err());
+        assert!(patch(r#"{"max_copies": 2147483648}"#).is_err());
         assert!(patch(r#"{"uplink": 9223372036854775807}"#).is_ok());
         assert!(patch(r#"{"uplink": 9223372036854775808}"#).is_err());
     }

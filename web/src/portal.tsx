@@ -63,7 +63,7 @@ function Card({ stream }: { stream: Stream }): JSX.Element {
       <div class="words">
         <h2><a href={paths.watch(stream.id)}>{stream.title || "Untitled"}</a></h2>
         {stream.description && <p class="said small muted">{stream.description}</p>}
-        <p class="small muted">{count(stream.viewers, "viewer")}</p>
+        {stream.viewers > 0 && <p class="small muted">{count(stream.viewers, "viewer")}</p>}
         <p class="row tight">{facts.filter((fact) => fact !== null).map((fact) => <span class="chip" key={fact}>{fact}</span>)}</p>
       </div>
     </li>

@@ -81,8 +81,8 @@ function Card({ stream }: { stream: StreamDto }): JSX.Element {
         <h2><a href={own ? paths.own(stream.id) : paths.watch(stream.id)}>{titleOf(stream)}</a></h2>
         {stream.description && <p class="said small muted">{stream.description}</p>}
         <p class="row tight small muted">
-          <span>{count(stream.viewers, "viewer")}</span>
-          {stream.node && <><span aria-hidden="true">·</span><span title={stream.node}>from <span class="mono">{shortId(stream.node)}</span></span></>}
+          {stream.viewers > 0 && <><span>{count(stream.viewers, "viewer")}</span><span aria-hidden="true">·</span></>}
+          {stream.node && <span title={stream.node}>from <span class="mono">{shortId(stream.node)}</span></span>}
         </p>
         <p class="row tight">{facts.map((fact) => <span class="chip" key={fact}>{fact}</span>)}</p>
         {stream.tags.length > 0 && <p class="row tight small muted">{stream.tags.slice(0, 4).map((tag) => <span key={tag}>#{tag}</span>)}</p>}

@@ -48,6 +48,8 @@ try {
   const viewer = await network.join("viewer", ["run", "--uplink", "8Mbit"]);
   const { page } = await open(browser, viewer.web, { viewport: { width: 1280, height: 800 } });
   await page.locator(".card").nth(films.length - 1).waitFor();
+  const shown = (count) => [...document.querySelectorAll(".card .sight img")].filter((img) => img.naturalWidth > 0).length >= count;
+  await page.waitForFunction(shown, films.length, { timeout: 90_000 }); // A source makes one every half minute.
   await shoot(page, "browse");
   await page.getByRole("link", { name: films[0].title }).click();
   await playing(page);

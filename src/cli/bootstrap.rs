@@ -3,9 +3,10 @@
 //! Owns fetching it. Does not own what in it counts (see `node::bootstrap`): a portal is believed only
 //! what the listed nodes signed themselves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use ureq::{
     Agent,
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
@@ -64,7 +65,12 @@ fn fetch(url: &str) -> anyhow::Result<Listed> {
     let config = Agent::config_builder()
         .timeout_global(Some(FETCH_MAX))
         .max_redirects(3)
-        .tls_config(TlsConfig::builder().root_certs(authorities()?).build())
+        .tls_config(
+            TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+                .root_certs(authorities()?)
+                .build(),
+        )
         .build();
     let mut answer = Agent::from(config)
         .get(&url)

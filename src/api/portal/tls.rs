@@ -18,7 +18,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         self, ServerConfig,
-        crypto::ring,
+        crypto::aws_lc_rs,
         pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     },
     server::TlsStream,
@@ -74,12 +74,13 @@ impl Identity {
         let chain = chain.collect::<Result<Vec<_>, _>>().map_err(file(&self.cert))?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(file(&self.key))?;
         let wrong = |source| TlsError::Identity { identity: self.clone(), source };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(wrong)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(wrong)?;
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(wrong)?
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .map_err(wrong)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }

@@ -154,11 +154,18 @@ async fn https_is_served_with_the_certificate_given_and_a_wrong_one_is_refused_i
     let root = ureq::tls::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
     let roots = ureq::tls::RootCerts::from([root]);
     let fetched = tokio::task::spawn_blocking(move || {
-        let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
-        let agent = ureq::Agent::from(ureq::Agent::config_builder().tls_config(tls).build());
-        let trusted = agent.get(&url).call().unwrap();
+        let agent = |roots| {
+            let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+            let tls = ureq::tls::TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(Arc::new(provider))
+                .root_certs(roots)
+                .build();
+            ureq::Agent::from(ureq::Agent::config_builder().tls_config(tls).build())
+        };
+        let trusted = agent(roots).get(&url).call().unwrap();
         let strict = trusted.headers().contains_key("strict-transport-security");
-        (trusted.status().as_u16(), strict, ureq::get(&url).call().is_err())
+        let stranger = agent(ureq::tls::RootCerts::WebPki).get(&url).call();
+        (trusted.status().as_u16(), strict, stranger.is_err())
     });
     assert_eq!(timeout(SOON, fetched).await.unwrap().unwrap(), (200, true, true));
 }

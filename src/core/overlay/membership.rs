@@ -206,20 +206,29 @@ impl Membership {
         }
         let forget_after = self.forget_after;
         self.nodes.retain(|_, known| known.linked || now.since(known.heard_at) < forget_after);
-        if self.nodes.len() >= self.nodes_max {
-            let weakest = self
-                .nodes
-                .iter()
-                .filter(|(_, known)| !known.linked)
-                .max_by_key(|(_, known)| (known.failures, now.since(known.heard_at)))
-                .map(|(node, _)| *node);
-            if let Some(node) = weakest.or_else(|| self.nodes.keys().next().copied()) {
-                self.nodes.remove(&node);
-                self.dropped += 1;
-            }
+        if self.nodes.len() < self.nodes_max {
+            return;
+        }
+        // Several at once: who hears of more nodes than it keeps would look through all of them for
+        // each.
+        let several = (self.nodes_max / DROPPED_SHARE).max(1);
+        let unlinked = self.nodes.iter().filter(|(_, known)| !known.linked);
+        let mut weakest: Vec<_> = unlinked
+            .map(|(node, known)| (known.failures, now.since(known.heard_at), *node))
+            .collect();
+        weakest.sort_unstable_by(|a, b| b.cmp(a));
+        weakest.truncate(several);
+        let first = || self.nodes.keys().next().map(|node| (0, Duration::ZERO, *node));
+        weakest.extend(if weakest.is_empty() { first() } else { None });
+        for (_, _, node) in weakest {
+            self.nodes.remove(&node);
+            self.dropped += 1;
         }
     }
 }
+
+/// Of the most nodes that are known, one in so many goes when there is no room.
+const DROPPED_SHARE: usize = 64;
 
 impl Known {
     /// It could not be reached, and is not to be tried again yet.

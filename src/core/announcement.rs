@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    ids::{STRIPES_MAX, SourceKey, StreamId, StreamName},
+    ids::{NAME_CHARS_MAX, STRIPES_MAX, SourceKey, StreamId, StreamName},
     overlay::Contact,
     units::Bitrate,
 };
@@ -20,8 +20,9 @@ const TAG_DOMAIN: &str = "astral 2026 simulated signature v1";
 
 /// Largest signed announcement on the wire, in bytes: fits a gossip message and three to a page.
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 4_096;
-/// Longest title, in bytes.
-pub const TITLE_BYTES_MAX: usize = 256;
+/// Longest title, in bytes: a stream is called by its name unless told otherwise, so every name
+/// must fit (four bytes a character).
+pub const TITLE_BYTES_MAX: usize = 4 * NAME_CHARS_MAX;
 /// Longest description, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// Most tags, and most codecs, of one announcement.

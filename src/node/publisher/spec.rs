@@ -43,7 +43,11 @@ impl PublishSpec {
         }
     }
 
-    pub(in crate::node) fn check(&self) -> Result<(), PublishError> {
+    /// Whether it can be published.
+    ///
+    /// # Errors
+    /// [`PublishError`] names what breaks a bound, and the bound.
+    pub fn check(&self) -> Result<(), PublishError> {
         if let Some(stripes) = self.k.filter(|k| !is_stripe_count(*k)) {
             return Err(PublishError::Stripes { stripes });
         }
@@ -57,15 +61,53 @@ pub(in crate::node) fn check_texts(
     description: &str,
     tags: &[String],
 ) -> Result<(), PublishError> {
-    let wrong = |reason: &str| Err(PublishError::Announcement { reason: reason.to_owned() });
+    let wrong = |reason: String| Err(PublishError::Announcement { reason });
+    let long = |what: &str, bytes: usize, most: usize| {
+        wrong(format!("{what} is too long: {bytes} bytes, and there is room for {most}"))
+    };
     if title.len() > TITLE_BYTES_MAX {
-        return wrong("the title is too long");
+        return long("the title", title.len(), TITLE_BYTES_MAX);
     }
     if description.len() > DESCRIPTION_BYTES_MAX {
-        return wrong("the description is too long");
+        return long("the description", description.len(), DESCRIPTION_BYTES_MAX);
     }
-    if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
-        return wrong("too many tags, or one is too long");
+    if tags.len() > TAGS_MAX {
+        return wrong(format!("{} tags, and there is room for {TAGS_MAX}", tags.len()));
+    }
+    if let Some(tag) = tags.iter().find(|tag| tag.len() > TAG_BYTES_MAX) {
+        return long(&format!("the tag '{tag}'"), tag.len(), TAG_BYTES_MAX);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use astral_core::ids::NAME_CHARS_MAX;
+
+    use super::*;
+
+    #[test]
+    fn every_legal_name_can_be_the_title() {
+        for character in ["\u{6f22}", "\u{1f3a5}"] {
+            let name = StreamName::new(character.repeat(NAME_CHARS_MAX)).unwrap();
+            let title = name.to_string();
+            let spec = PublishSpec { title, ..PublishSpec::named(name) };
+            assert!(spec.check().is_ok(), "{character}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_named_with_its_bound() {
+        let named = || PublishSpec::named(StreamName::new("garden").unwrap());
+        let long = || "x".repeat(2_000);
+        for (spec, says) in [
+            (PublishSpec { title: long(), ..named() }, "512"),
+            (PublishSpec { description: long(), ..named() }, "1024"),
+            (PublishSpec { tags: vec![long()], ..named() }, "48"),
+            (PublishSpec { tags: vec![String::new(); 9], ..named() }, "8"),
+        ] {
+            let said = spec.check().unwrap_err().to_string();
+            assert!(said.contains(says), "{said}");
+        }
+    }
 }

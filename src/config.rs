@@ -3,6 +3,8 @@
 //! Owns the flags every node-running command shares, the file format and their merge. Does not own
 //! what a command does with them.
 
+mod picture;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -13,6 +15,8 @@ use std::{
 use astral_core::units::Bitrate;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+
+pub use self::picture::{Fps, Picture, PictureRate, Size};
 
 /// Where the local API listens unless told otherwise.
 pub const DEFAULT_API: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
@@ -241,6 +245,9 @@ struct FileSettings {
     journal: Option<PathBuf>,
     json: Option<bool>,
     log_format: Option<LogFormat>,
+    size: Option<Size>,
+    fps: Option<Fps>,
+    bitrate: Option<PictureRate>,
 }
 
 /// An address to listen on, and whether another port will do when it is taken.
@@ -315,6 +322,8 @@ pub struct Settings {
     pub json: bool,
     /// Log format on stderr.
     pub log_format: LogFormat,
+    /// What the settings file says of the picture that `publish` encodes.
+    pub picture: Picture,
 }
 
 impl NodeArgs {
@@ -372,6 +381,7 @@ impl NodeArgs {
             journal: self.journal.or(file.journal),
             json: self.json.or(file.json).unwrap_or(false),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            picture: Picture { size: file.size, fps: file.fps, bitrate: file.bitrate },
         })
     }
 }
@@ -511,6 +521,19 @@ mod tests {
         let path = file("unknown", "upload = \"5Mbit\"\n");
         let error = settle(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("upload") && error.contains("astral-config"), "{error}");
+    }
+
+    #[test]
+    fn the_file_says_what_publish_encodes_unless_a_flag_does() {
+        let path = file("picture", "size = \"640x360\"\nfps = 25\nbitrate = \"900kbit\"\n");
+        let picture = settle(&["--config", path.to_str().unwrap()]).unwrap().picture;
+        assert_eq!((picture.size(), picture.fps()), ((640, 360), 25));
+        assert_eq!(picture.bitrate(), Bitrate::from_kbps(900));
+        let flags = Picture { fps: "50".parse().ok(), ..Picture::default() };
+        assert_eq!((flags.or(picture).size(), flags.or(picture).fps()), ((640, 360), 50));
+        let path = file("no-picture", "bitrate = \"0\"\n");
+        let error = settle(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("16kbit"), "{error}");
     }
 
     #[test]

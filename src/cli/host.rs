@@ -1,23 +1,23 @@
 //! A node with its local servers, as every node-running command starts it.
 //!
 //! Owns start-up order, the `ready` event, the event lines, the status line and the polite end.
-//! Does not own what a command adds: a publisher, a player.
+//! Does not own what a command adds: a publisher, a player; nor where its folder is.
 
 use std::{
     future::Future,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use astral_core::ids::StreamId;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, sync::broadcast};
 
 use super::{
-    bootstrap, doctor,
+    bootstrap, doctor, folders,
+    folders::Home,
     output::{Output, Usage, log_tail},
     signals, sources, status,
 };
@@ -30,14 +30,12 @@ use crate::{
     edge::{local::Access, rtmp::Certificate},
     node::{
         Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, PictureMaker,
-        RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, StartError,
+        RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running,
     },
 };
 
 /// Longest polite leave. The promise is 5 s even when every peer is dead.
 const LEAVE_WITHIN: Duration = Duration::from_secs(4);
-/// Default data folders tried beside one that is in use: nodes of one command on one machine.
-const FOLDERS_MAX: u32 = 64;
 
 /// Flags of every command that runs a node.
 #[derive(Args, Clone, Debug)]
@@ -82,7 +80,11 @@ impl Host {
     ///
     /// # Errors
     /// When a setting is wrong, a port or the data directory is taken, or keys can't be read.
-    pub async fn start(settings: Settings, args: &HostArgs, command: &str) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: Settings,
+        args: &HostArgs,
+        home: Home<'_>,
+    ) -> anyhow::Result<Self> {
         let out = Output { json: settings.json };
         let told = Arc::new(settings.clone());
         let settings = bootstrap::resolve(settings).await?;
@@ -90,13 +92,13 @@ impl Host {
         let rtmps = rtmps_config(&settings)?;
         let (handle, running, folder) = if settings.ephemeral {
             let (handle, running) = Node::start(config).await?;
-            (handle, running, ephemeral_folder()?)
+            (handle, running, folders::ephemeral()?)
         } else if let Some(folder) = &settings.data_dir {
             let config = NodeConfig { data_dir: Some(folder.clone()), ..config };
             let (handle, running) = Node::start(config).await?;
             (handle, running, folder.clone())
         } else {
-            start_in_default_folder(config, command, out).await?
+            folders::start_in_default(&folders::base()?, home, config, out).await?
         };
         let events = handle.events();
         let token_file = folder.join("api.token");
@@ -348,50 +350,6 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
     })
 }
 
-/// Each command has a folder of its own, so that a publisher keeps its key whatever else runs; a
-/// second node of the same command takes the next number.
-async fn start_in_default_folder(
-    config: NodeConfig,
-    command: &str,
-    out: Output,
-) -> anyhow::Result<(Handle, Running, PathBuf)> {
-    let base = data_home()?.join("astral");
-    for number in 1..=FOLDERS_MAX {
-        let folder = match number {
-            1 => base.join(command),
-            _ => base.join(format!("{command}-{number}")),
-        };
-        let config = NodeConfig { data_dir: Some(folder.clone()), ..config.clone() };
-        match Node::start(config).await {
-            Ok((handle, running)) => {
-                if number > 1 {
-                    out.note(&format!(
-                        "another node uses the default data directory; this one uses {}",
-                        folder.display()
-                    ));
-                }
-                return Ok((handle, running, folder));
-            }
-            Err(StartError::DataDirInUse { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    anyhow::bail!("{FOLDERS_MAX} nodes already run from {}; use --data-dir", base.display())
-}
-
-/// Where programs keep their data, by the platform's custom.
-pub fn data_home() -> anyhow::Result<PathBuf> {
-    let absolute =
-        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    if let Some(folder) = absolute("XDG_DATA_HOME") {
-        return Ok(folder);
-    }
-    let home = absolute("HOME").context("HOME is not set: give --data-dir, or use --ephemeral")?;
-    let below =
-        if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
-    Ok(home.join(below))
-}
-
 /// What people are shown: each host once, by TCP where it is there. Programs get all by `--json`.
 fn one_per_host(listen: &[String]) -> Vec<&String> {
     let host = |address: &str| address.split('/').take(3).collect::<Vec<_>>().join("/");
@@ -403,26 +361,6 @@ fn one_per_host(listen: &[String]) -> Vec<&String> {
         }
     }
     shown
-}
-
-fn ephemeral_folder() -> anyhow::Result<PathBuf> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).context("drawing a name for the temporary folder")?;
-    let name = format!("astral-{}", data_encoding::HEXLOWER.encode(&random));
-    let folder = std::env::temp_dir().join(name);
-    create_private(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    Ok(folder)
-}
-
-#[cfg(unix)]
-fn create_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().mode(0o700).create(folder)
-}
-
-#[cfg(not(unix))]
-fn create_private(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir(folder)
 }
 
 /// Returns when stdin closes; never when nobody asked to watch it.

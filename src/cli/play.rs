@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    folders::Home,
     host::{Host, HostArgs},
     output::{Output, Usage},
     record::RecordArgs,
@@ -71,7 +72,7 @@ enum PlayerChoice {
 pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
     let stream: StreamRef = args.stream.parse().map_err(|e| Usage(format!("{e}")))?;
     let settings = args.host.settle()?;
-    let mut host = Host::start(settings, &args.host, "play").await?;
+    let mut host = Host::start(settings, &args.host, Home::Command("play")).await?;
     let mut ready = host.stream_fields(stream.id());
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);

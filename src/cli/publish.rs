@@ -13,11 +13,15 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
+    folders::Home,
     host::{Host, HostArgs},
     output::{Output, Usage},
     record::RecordArgs,
 };
-use crate::node::{PublishSpec, Publisher, PushError};
+use crate::{
+    config::Picture,
+    node::{PublishSpec, Publisher, PushError},
+};
 
 /// Bits per second of the encoded sound.
 const AUDIO_KBPS: u32 = 128;
@@ -58,15 +62,9 @@ pub struct PublishArgs {
         help_heading = "From"
     )]
     mic: String,
-    /// Picture size
-    #[arg(long, value_name = "WxH", default_value = "1280x720", value_parser = size, help_heading = "Picture")]
-    size: (u32, u32),
-    /// Pictures a second
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=240), help_heading = "Picture")]
-    fps: u32,
-    /// Bits a second of the picture
-    #[arg(long, value_name = "RATE", default_value = "2500kbit", help_heading = "Picture")]
-    bitrate: Bitrate,
+    /// The picture.
+    #[command(flatten)]
+    picture: Picture,
     /// Encoder; auto picks hardware that really works here
     #[arg(long, value_enum, default_value_t, help_heading = "Picture")]
     encoder: EncoderChoice,
@@ -115,20 +113,23 @@ enum EncoderChoice {
 ///
 /// # Errors
 /// When the node does not start, the device or file is not there, or the pipeline fails.
-pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
+pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     let name = StreamName::new(args.name.as_str()).map_err(|e| Usage(e.to_string()))?;
     let settings = args.host.settle()?;
+    args.picture = args.picture.or(settings.picture);
+    let spec = args.publish_spec(name.clone());
+    spec.check().map_err(|e| Usage(e.to_string()))?;
     // The source comes first: a missing camera is said before the network hears of anything.
     let capture = match args.capture_spec() {
-        Some(spec) => Some(
-            tokio::task::spawn_blocking(move || Capture::start(&spec))
+        Some(capture) => Some(
+            tokio::task::spawn_blocking(move || Capture::start(&capture))
                 .await
                 .context("starting the capture")??,
         ),
         None => None,
     };
-    let mut host = Host::start(settings, &args.host, "publish").await?;
-    let mut publisher = host.handle.publish(args.publish_spec(name)).await?;
+    let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
+    let mut publisher = host.handle.publish(spec).await?;
     if let Some(path) = &args.tee {
         publisher.tee(path).await?;
     }
@@ -233,13 +234,13 @@ impl PublishArgs {
         } else {
             return None;
         };
-        let (width, height) = self.size;
+        let (width, height) = self.picture.size();
         Some(CaptureSpec {
             source,
             width,
             height,
-            fps: self.fps,
-            video_bitrate_kbps: kbps(self.bitrate),
+            fps: self.picture.fps(),
+            video_bitrate_kbps: kbps(self.picture.bitrate()),
             audio_bitrate_kbps: AUDIO_KBPS,
             encoder: self.encoder.into(),
             ..CaptureSpec::default()
@@ -257,7 +258,8 @@ impl PublishArgs {
             tags: self.tags.clone(),
             k: self.stripes,
             preview: self.preview,
-            rate: encoded_here.then(|| Bitrate::from_bps(self.bitrate.as_bps() + audio.as_bps())),
+            rate: encoded_here
+                .then(|| Bitrate::from_bps(self.picture.bitrate().as_bps() + audio.as_bps())),
         }
     }
 }
@@ -280,16 +282,6 @@ fn kbps(rate: Bitrate) -> u32 {
     u32::try_from(rate.as_bps() / 1_000).unwrap_or(u32::MAX).max(1)
 }
 
-fn size(text: &str) -> Result<(u32, u32), String> {
-    let side = |side: &str| {
-        let number: u32 = side.parse().ok()?;
-        ((16..=8_192).contains(&number) && number.is_multiple_of(2)).then_some(number)
-    };
-    text.split_once('x')
-        .and_then(|(width, height)| Some((side(width)?, side(height)?)))
-        .ok_or_else(|| "write it as 1280x720: two even numbers from 16 to 8192".to_owned())
-}
-
 fn stripes(text: &str) -> Result<u8, String> {
     match text {
         "1" => Ok(1),
@@ -304,14 +296,6 @@ fn stripes(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_two_even_numbers() {
-        assert_eq!(size("1280x720"), Ok((1280, 720)));
-        for wrong in ["1280", "0x0", "13x7", "1280x", "99999x2"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn stripes_are_powers_of_two_up_to_sixteen() {

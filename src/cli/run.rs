@@ -6,7 +6,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::host::{Host, HostArgs};
+use super::{
+    folders::Home,
+    host::{Host, HostArgs},
+};
 use crate::api::portal::{Identity, PortalConfig};
 
 /// Flags of `astral run`.
@@ -70,7 +73,7 @@ impl PortalArgs {
 /// When the node or the portal does not start, or one of its tasks dies.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let settings = args.host.settle()?;
-    let mut host = Host::start(settings, &args.host, "run").await?;
+    let mut host = Host::start(settings, &args.host, Home::Command("run")).await?;
     let fields = match args.portal.portal {
         Some(addr) => {
             let url = host.local.open_portal(addr, args.portal.config()).await?;

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
+    folders::Home,
     host::{Host, HostArgs},
     output::Usage,
     record::RecordArgs,
@@ -30,7 +31,7 @@ pub struct SeedArgs {
 pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     let stream: StreamRef = args.stream.parse().map_err(|e| Usage(format!("{e}")))?;
     let settings = args.host.settle()?;
-    let mut host = Host::start(settings, &args.host, "seed").await?;
+    let mut host = Host::start(settings, &args.host, Home::Command("seed")).await?;
     let mut ready = host.stream_fields(stream.id());
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     api::{token, url_file},
-    cli::host::data_home,
+    cli::folders,
 };
 
 /// File that holds the token.
@@ -46,7 +46,7 @@ pub fn node(
             format!("no node runs with {}: start it, or name another one", file.display())
         });
     }
-    let base = data_home()?.join("astral");
+    let base = folders::base()?;
     let mut found = running(&base)?;
     match found.len() {
         0 => bail!(

@@ -11,7 +11,7 @@ use std::{
 use astral_pipelines::Purpose;
 
 use super::Check;
-use crate::{cli::host::data_home, config::Settings};
+use crate::{cli::folders, config::Settings};
 
 /// The first of June 2026: this program is not older, so a clock that is earlier is wrong.
 const NOT_BEFORE_UNIX: u64 = 1_780_272_000;
@@ -30,7 +30,7 @@ pub fn data_dir(settings: &Settings) -> Option<PathBuf> {
     if settings.ephemeral {
         return None;
     }
-    settings.data_dir.clone().or_else(|| Some(data_home().ok()?.join("astral/run")))
+    settings.data_dir.clone().or_else(|| Some(folders::base().ok()?.join("run")))
 }
 
 /// The folder with the node's keys.

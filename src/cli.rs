@@ -22,6 +22,7 @@ mod seed;
 mod signals;
 mod sources;
 mod status;
+mod terminal;
 
 use std::{collections::BTreeSet, process::ExitCode};
 

@@ -22,6 +22,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::terminal;
+
 /// Nodes that forward in the demo.
 const FORWARDERS: [&str; 2] = ["forwarder 1", "forwarder 2"];
 /// Longest wait for one node to be ready or one step to happen; a cold GStreamer registry takes
@@ -259,15 +261,15 @@ impl Network {
     fn draw(&mut self) -> anyhow::Result<()> {
         let names = self.names();
         let killed = self.killed.as_ref().map(|(name, _)| *name);
-        let mut lines = vec![format!(
-            "{:<12} {:<44} {:>9} {:>9} {:>5} {:>8}",
-            "node", "fed by (stripes)", "in", "out", "hops", "delay"
-        )];
+        let columns = if self.table { terminal::stdout_columns() } else { None };
+        let layout = Layout::within(columns);
+        let heading = ["node", "fed by (stripes)", "in kb/s", "out kb/s", "hops", "delay ms"];
+        let mut lines = vec![layout.line(heading)];
         for member in &self.members {
             let row = if Some(member.name) == killed {
-                format!("{:<12} killed", member.name)
+                format!("{:<11} killed", member.name)
             } else {
-                row(member, &names)
+                row(member, &names, layout)
             };
             lines.push(row);
         }
@@ -277,7 +279,7 @@ impl Network {
         }
         for line in &lines {
             let clear = if self.table { "\x1b[2K" } else { "" };
-            writeln!(out, "{clear}{line}")?;
+            writeln!(out, "{clear}{}", terminal::fit(line, columns))?;
         }
         if !self.table {
             writeln!(out)?;
@@ -322,7 +324,33 @@ impl Network {
     }
 }
 
-fn row(member: &Member, names: &BTreeMap<String, &'static str>) -> String {
+/// How wide the column of parents is; the others are as wide as what they ever hold.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    fed_by: usize,
+}
+
+impl Layout {
+    /// Columns of everything but the parents, with the spaces between.
+    const OTHERS: usize = 43;
+    /// What four stripes by two nodes need, with their names.
+    const FED_BY_MAX: usize = 44;
+    /// Fewer say nothing; a terminal so narrow cuts the end of the line instead.
+    const FED_BY_MIN: usize = 12;
+
+    /// For a terminal of that many columns; `None` = as wide as wanted.
+    fn within(columns: Option<usize>) -> Self {
+        let room = columns.map_or(Self::FED_BY_MAX, |columns| columns.saturating_sub(Self::OTHERS));
+        Self { fed_by: room.clamp(Self::FED_BY_MIN, Self::FED_BY_MAX) }
+    }
+
+    fn line(self, [node, fed_by, received, sent, hops, delay]: [&str; 6]) -> String {
+        let fed_by = terminal::cell(fed_by, self.fed_by);
+        format!("{node:<11} {fed_by} {received:>7} {sent:>8} {hops:>4} {delay:>8}")
+    }
+}
+
+fn row(member: &Member, names: &BTreeMap<String, &'static str>, layout: Layout) -> String {
     let stream = &member.status["streams"][0];
     let mut fed_by: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (stripe, parent) in stream["parents"].as_array().into_iter().flatten().enumerate() {
@@ -339,18 +367,15 @@ fn row(member: &Member, names: &BTreeMap<String, &'static str>) -> String {
         "source" => "the test picture".to_owned(),
         _ => fed_by.join(", "),
     };
-    let number = |value: &Value, unit: &str| {
-        value.as_u64().map_or_else(|| "-".to_owned(), |number| format!("{number} {unit}"))
-    };
-    format!(
-        "{:<12} {:<44} {:>9} {:>9} {:>5} {:>8}",
+    let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+    layout.line([
         member.name,
-        fed_by,
-        number(&member.status["in_kbps"], "kb/s"),
-        number(&member.status["out_kbps"], "kb/s"),
-        number(&stream["hops"], "").trim(),
-        number(&stream["delay_ms"], "ms")
-    )
+        &fed_by,
+        &number(&member.status["in_kbps"]),
+        &number(&member.status["out_kbps"]),
+        &number(&stream["hops"]),
+        &number(&stream["delay_ms"]),
+    ])
 }
 
 async fn spawn(
@@ -430,5 +455,21 @@ impl Drop for ScratchFolder {
     fn drop(&mut self) {
         // A leftover in the temporary folder harms nobody.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+
+    #[test]
+    fn the_table_fits_a_terminal_of_eighty_columns() {
+        let fed_by = "forwarder 1 (0 1), forwarder 2 (2 3)".repeat(2);
+        let cells = ["forwarder 1", &fed_by, "99999", "99999", "12", "10000"];
+        assert!(Layout::within(Some(79)).line(cells).width() <= 79);
+        assert!(Layout::within(None).line(cells).width() <= 92);
+        assert!(Layout::within(Some(79)).line(["", "", "", "", "", ""]).width() > 70);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::terminal;
 use crate::{api::LogTail, config::LogFormat};
 
 /// What of the log the node keeps for `GET /logs`, whatever stderr shows.
@@ -94,6 +95,7 @@ impl Output {
         let mut err = std::io::stderr().lock();
         if !self.json && err.is_terminal() {
             // Progress is a convenience; a closed stderr stops nothing.
+            let line = terminal::fit(line, terminal::stderr_columns());
             let _ = write!(err, "\r\x1b[2K{line}").and_then(|()| err.flush());
         }
     }

@@ -201,12 +201,13 @@ for (const [format, refused] of [["Matroska", /none/], ["WebM", /matroska/]]) {
       await page.getByRole("radio", { name: /360p/ }).check({ force: true });
       await page.getByRole("button", { name: "Turn the camera on" }).click();
       await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
-      await page.getByLabel(/^Name/).fill("recorded");
+      await page.getByLabel(/^Name/).fill(`recorded as ${format}`);
       await page.getByRole("button", { name: "Go live" }).click();
       await page.locator(".head .chip.live").waitFor();
       await visit(viewer, async (other) => {
-        await other.locator(".card .sight img").waitFor();
-        await card(other, "recorded").getByRole("link").click();
+        const own = card(other, `recorded as ${format}`);
+        await own.locator(".sight img").waitFor();
+        await own.getByRole("link").click();
         await playing(other);
       });
       await page.getByRole("button", { name: "Stop" }).click();

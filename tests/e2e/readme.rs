@@ -77,7 +77,8 @@ fn try_out(network: &Network, command: &str, words: &[String]) {
     match words[0] {
         "play" | "seed" => drop(node.wait("playing", SOON, |_| true)),
         "publish" if !words.contains(&"--rtmp-in") => drop(node.wait("live", SOON, |_| true)),
-        _ => {}
+        // From its first status on a node hears signals.
+        _ => drop(node.wait("status", SOON, |_| true)),
     }
     node.signal("TERM");
     assert_eq!(node.wait_exit(SOON).code(), Some(0), "{command}: {}", node.stderr());

@@ -111,10 +111,10 @@ impl Command {
     async fn execute(self) -> anyhow::Result<()> {
         match self {
             Self::Demo(args) => demo::run(args).await,
-            Self::Run(args) => run::run(args).await,
+            Self::Run(args) => Box::pin(run::run(args)).await,
             Self::Publish(args) => Box::pin(publish::run(*args)).await,
-            Self::Play(args) => play::run(*args).await,
-            Self::Seed(args) => seed::run(args).await,
+            Self::Play(args) => Box::pin(play::run(*args)).await,
+            Self::Seed(args) => Box::pin(seed::run(args)).await,
             Self::Devices(args) => devices::run(&args),
             Self::Ctl(args) => tokio::task::spawn_blocking(move || ctl::run(args)).await?,
             Self::Doctor(args) => doctor::run(*args).await,

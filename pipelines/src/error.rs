@@ -92,9 +92,12 @@ pub enum PlayError {
     },
     /// A window was asked for and there is no display.
     #[error(
-        "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set); play into `fake`, `file:` or `fd:`"
+        "no window can open: {reason}; start this in a desktop session, or play into `fake`, `file:` or `fd:`"
     )]
-    NoDisplay,
+    NoDisplay {
+        /// What is not set, or does not answer.
+        reason: String,
+    },
     /// A pipeline description is wrong.
     #[error("the pipeline description {}: {message}", .path.display())]
     Description {

@@ -3,6 +3,7 @@
 //! Owns the public types and the life of a player. How the pipeline is put together is `play/plan.rs`, when
 //! a frame is shown `play/timeline.rs`, what is counted `play/meter.rs`.
 
+mod display;
 mod input;
 mod meter;
 mod plan;
@@ -28,7 +29,7 @@ const EVENTS_MAX: usize = 64;
 /// Where to play.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlaySink {
-    /// A window when there is a display (DISPLAY or WAYLAND_DISPLAY is set), else [`PlaySink::Fake`].
+    /// A window when a display answers (by DISPLAY or WAYLAND_DISPLAY), else [`PlaySink::Fake`].
     #[default]
     Auto,
     /// A window, and the loudspeaker.

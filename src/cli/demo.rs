@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::terminal;
+use super::{folders, terminal};
 
 /// Nodes that forward in the demo.
 const FORWARDERS: [&str; 2] = ["forwarder 1", "forwarder 2"];
@@ -31,6 +31,8 @@ const FORWARDERS: [&str; 2] = ["forwarder 1", "forwarder 2"];
 const STEP: Duration = Duration::from_secs(60);
 /// Events kept from all nodes together until the table takes them.
 const EVENTS_QUEUE: usize = 1_024;
+/// Attempts to remove the demo's folder: a node that was just killed may still be writing to it.
+const REMOVALS_MAX: u32 = 20;
 /// When `--kill` strikes, counted from the viewer's first picture.
 const KILL_AFTER: Duration = Duration::from_secs(6);
 
@@ -68,7 +70,7 @@ type Event = (&'static str, Value);
 /// # Errors
 /// When a node does not start, or, with `--kill`, when a byte was lost.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let folder = ScratchFolder::new()?;
+    let folder = ScratchFolder(folders::ephemeral()?);
     let (events, mut inbox) = mpsc::channel(EVENTS_QUEUE);
     let mut network = tokio::select! {
         network = start(&args, &folder.0, &events, &mut inbox) => network?,
@@ -102,7 +104,8 @@ async fn start(
     events: &mpsc::Sender<Event>,
     inbox: &mut mpsc::Receiver<Event>,
 ) -> anyhow::Result<Network> {
-    let supernode = spawn("supernode", &["run", "--role", "supernode"], events, inbox).await?;
+    let supernode =
+        spawn("supernode", folder, &["run", "--role", "supernode"], events, inbox).await?;
     let bootstrap = text(&supernode.ready["listen"][0]);
     let join = ["--bootstrap", bootstrap.as_str(), "--role", "member"];
     let tee = folder.join("cut.flv");
@@ -123,12 +126,13 @@ async fn start(
         "--tee",
         &tee,
     ];
-    let source = spawn("source", &[&publish[..], &join[..]].concat(), events, inbox).await?;
+    let source =
+        spawn("source", folder, &[&publish[..], &join[..]].concat(), events, inbox).await?;
     let link = text(&source.ready["stream"]);
     let mut members = vec![supernode, source];
     for name in FORWARDERS {
         let seed = ["seed", link.as_str(), "--uplink", "3Mbit"];
-        members.push(spawn(name, &[&seed[..], &join[..]].concat(), events, inbox).await?);
+        members.push(spawn(name, folder, &[&seed[..], &join[..]].concat(), events, inbox).await?);
     }
     let played = folder.join("played.flv");
     let file_sink = format!("file:{}", played.to_string_lossy());
@@ -144,7 +148,7 @@ async fn start(
         "--api",
         &args.api,
     ];
-    let viewer = spawn("viewer", &[&play[..], &join[..]].concat(), events, inbox).await?;
+    let viewer = spawn("viewer", folder, &[&play[..], &join[..]].concat(), events, inbox).await?;
     let media_url = text(&viewer.ready["media"]["http_flv"]);
     let page = viewer.ready["web"].as_str().map(String::from);
     members.push(viewer);
@@ -380,6 +384,7 @@ fn row(member: &Member, names: &BTreeMap<String, &'static str>, layout: Layout) 
 
 async fn spawn(
     name: &'static str,
+    folder: &Path,
     args: &[&str],
     events: &mpsc::Sender<Event>,
     inbox: &mut mpsc::Receiver<Event>,
@@ -387,7 +392,13 @@ async fn spawn(
     eprintln!("starting the {name} ...");
     let binary = std::env::current_exe().context("the path of this program")?;
     let mut command = Command::new(binary);
-    command.args(args).args(["--json", "--ephemeral", "--mdns", "false", "--leave-with-stdin"]);
+    command.env("TMPDIR", folder).args(args).args([
+        "--json",
+        "--ephemeral",
+        "--mdns",
+        "false",
+        "--leave-with-stdin",
+    ]);
     command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--rtmp", "127.0.0.1:0"]);
     if !args.contains(&"--api") {
         command.args(["--api", "127.0.0.1:0"]);
@@ -440,21 +451,20 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Where the demo keeps what was cut and what was played; removed at the end.
+/// Where the demo keeps what was cut and what was played, and its nodes what they keep: removed at
+/// the end, also when a node was killed or never started.
 struct ScratchFolder(PathBuf);
-
-impl ScratchFolder {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("astral-demo-{}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
 
 impl Drop for ScratchFolder {
     fn drop(&mut self) {
-        // A leftover in the temporary folder harms nobody.
-        let _ = fs::remove_dir_all(&self.0);
+        for _ in 0..REMOVALS_MAX {
+            match fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+                _ => return,
+            }
+        }
     }
 }
 

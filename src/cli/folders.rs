@@ -133,7 +133,7 @@ fn create_private(folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    const QUIET: Output = Output { json: true };
+    const QUIET: Output = Output { json: true, is_stdout_media: false };
 
     fn config() -> NodeConfig {
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];

@@ -72,6 +72,7 @@ pub struct Host {
     leave_with_stdin: bool,
     ephemeral: Option<PathBuf>,
     rates: status::Rates,
+    patience: status::Patience,
     summaries: Summaries,
 }
 
@@ -85,7 +86,7 @@ impl Host {
         args: &HostArgs,
         home: Home<'_>,
     ) -> anyhow::Result<Self> {
-        let out = Output { json: settings.json };
+        let out = Output { json: settings.json, is_stdout_media: false };
         let told = Arc::new(settings.clone());
         let settings = bootstrap::resolve(settings).await?;
         let config = node_config(&settings)?;
@@ -136,6 +137,7 @@ impl Host {
             leave_with_stdin: args.leave_with_stdin,
             ephemeral: settings.ephemeral.then_some(folder),
             rates: status::Rates::default(),
+            patience: status::Patience::default(),
             summaries: Summaries::default(),
         })
     }
@@ -248,7 +250,7 @@ impl Host {
         }
     }
 
-    fn report(&self, event: Result<Event, broadcast::error::RecvError>) {
+    fn report(&mut self, event: Result<Event, broadcast::error::RecvError>) {
         match event {
             Ok(event) => {
                 if let Ok(Value::Object(mut fields)) = serde_json::to_value(&event) {
@@ -256,7 +258,8 @@ impl Host {
                     let kind = kind.as_ref().and_then(Value::as_str).unwrap_or("unknown");
                     self.out.event(kind, Value::Object(fields));
                 }
-                if let Some(line) = status::in_words(&event) {
+                let is_news = self.patience.is_news(&event, Instant::now());
+                if let Some(line) = status::in_words(&event).filter(|_| is_news) {
                     self.out.note(&line);
                 }
             }

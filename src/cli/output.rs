@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::terminal;
@@ -55,9 +56,18 @@ pub fn failure(error: &anyhow::Error, json: bool) {
         }
     }
     if json {
-        Output { json }.event("error", json!({"message": message}));
+        Output { json, is_stdout_media: false }.event("error", json!({"message": message}));
     }
-    eprintln!("astral: {message}");
+    // A closed stderr (its terminal is gone) must not hide the exit code.
+    let _ = writeln!(std::io::stderr().lock(), "astral: {message}");
+}
+
+/// Nobody reads the events any more: see [`reader_gone`].
+static READER_GONE: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+
+/// Ends once the program that reads the events (`--json`) has ended.
+pub fn reader_gone() -> &'static CancellationToken {
+    &READER_GONE
 }
 
 /// Where a command's results go.
@@ -65,6 +75,8 @@ pub fn failure(error: &anyhow::Error, json: bool) {
 pub struct Output {
     /// One JSON object a line instead of words.
     pub json: bool,
+    /// Media goes to stdout (`--sink fd:1`): words go to stderr then.
+    pub is_stdout_media: bool,
 }
 
 impl Output {
@@ -78,13 +90,18 @@ impl Output {
             event.extend(fields);
         }
         let mut out = std::io::stdout().lock();
-        // A closed stdout means that nobody reads the events any more.
-        let _ = writeln!(out, "{event}").and_then(|()| out.flush());
+        if let Err(error) = writeln!(out, "{event}").and_then(|()| out.flush())
+            && error.kind() == std::io::ErrorKind::BrokenPipe
+        {
+            READER_GONE.cancel();
+        }
     }
 
     /// Prints a line for people. In JSON mode nothing.
     pub fn say(self, line: &str) {
-        if !self.json {
+        if self.is_stdout_media {
+            self.note(line);
+        } else if !self.json {
             // A closed stdout means that nobody reads any more.
             let _ = writeln!(std::io::stdout().lock(), "{line}");
         }

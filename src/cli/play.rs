@@ -72,7 +72,18 @@ enum PlayerChoice {
 pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
     let stream: StreamRef = args.stream.parse().map_err(|e| Usage(format!("{e}")))?;
     let settings = args.host.settle()?;
+    let is_stdout_media = args.sink.iter().any(SinkChoice::is_stdout);
+    if is_stdout_media && settings.json {
+        return Err(Usage(
+            "--json and --sink fd:1 both write to stdout: give the media another descriptor, such as \
+             --sink fd:3 with 3>FILE"
+                .into(),
+        )
+        .into());
+    }
+    args.record.check()?;
     let mut host = Host::start(settings, &args.host, Home::Command("play")).await?;
+    host.out.is_stdout_media = is_stdout_media;
     let mut ready = host.stream_fields(stream.id());
     ready["stream"] = json!(args.stream);
     host.announce_ready(ready);
@@ -190,6 +201,10 @@ async fn report(
 }
 
 impl SinkChoice {
+    const fn is_stdout(&self) -> bool {
+        matches!(self, Self::Bytes(Sink::Fd(1)))
+    }
+
     fn policy(&self, lag: Duration) -> Policy {
         match self {
             Self::Player(_) => Policy::Live { lag },

@@ -119,6 +119,7 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     args.picture = args.picture.or(settings.picture);
     let spec = args.publish_spec(name.clone());
     spec.check().map_err(|e| Usage(e.to_string()))?;
+    args.record.check()?;
     // The source comes first: a missing camera is said before the network hears of anything.
     let capture = match args.capture_spec() {
         Some(capture) => Some(
@@ -131,7 +132,10 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
     let mut publisher = host.handle.publish(spec).await?;
     if let Some(path) = &args.tee {
-        publisher.tee(path).await?;
+        publisher
+            .tee(path)
+            .await
+            .with_context(|| format!("can't write what is sent to {} (--tee)", path.display()))?;
     }
     let recording = args.record.start_each(&host.handle, publisher.id(), host.out).await?;
     let mut ready = host.stream_fields(publisher.id());

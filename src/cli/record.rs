@@ -4,6 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context;
 use astral_core::ids::StreamId;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -56,6 +57,21 @@ pub struct Running {
 }
 
 impl RecordArgs {
+    /// Whether the folder can be made and written, before the network hears of anything.
+    ///
+    /// # Errors
+    /// Says which folder and what the system said.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Some(folder) = &self.record else { return Ok(()) };
+        let trial = folder.join(format!(".astral-trial-{}", std::process::id()));
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&trial, []))
+            .and_then(|()| std::fs::remove_file(&trial))
+            .with_context(|| {
+                format!("can't record to {}: choose a folder that may be written", folder.display())
+            })
+    }
+
     /// Begins to record `stream` if it was asked for.
     ///
     /// # Errors
@@ -195,6 +211,24 @@ fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_can_not_be_written_is_refused_by_its_name() {
+        let here = tempfile::tempdir().unwrap();
+        let recording = |folder: &std::path::Path| RecordArgs {
+            record: Some(folder.to_owned()),
+            record_format: FormatChoice::Flv,
+            record_segment: None,
+            record_max: None,
+        };
+        let good = here.path().join("new/folder");
+        recording(&good).check().unwrap();
+        assert_eq!(std::fs::read_dir(&good).unwrap().count(), 0, "nothing is left behind");
+        std::fs::write(here.path().join("file"), "").unwrap();
+        let bad = here.path().join("file/below");
+        let said = format!("{:#}", recording(&bad).check().unwrap_err());
+        assert!(said.contains("file/below") && said.contains("directory"), "{said}");
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

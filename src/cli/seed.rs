@@ -31,6 +31,7 @@ pub struct SeedArgs {
 pub async fn run(args: SeedArgs) -> anyhow::Result<()> {
     let stream: StreamRef = args.stream.parse().map_err(|e| Usage(format!("{e}")))?;
     let settings = args.host.settle()?;
+    args.record.check()?;
     let mut host = Host::start(settings, &args.host, Home::Command("seed")).await?;
     let mut ready = host.stream_fields(stream.id());
     ready["stream"] = json!(args.stream);

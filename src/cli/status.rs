@@ -2,11 +2,14 @@
 //!
 //! Owns the shape of that event and the words of the others. Does not own the numbers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use astral_core::{
     ids::{NodeId, StreamId},
-    overlay::{RegistrationView, Role, WatchView},
+    overlay::{NoCapacityReason, RegistrationView, Role, WatchView},
 };
 use serde_json::{Value, json};
 
@@ -147,6 +150,48 @@ pub fn line(status: &Value) -> String {
     line
 }
 
+/// First and longest silence between two equal lines about a stream that nobody can serve.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Remembers what people were told of streams that nobody can serve: the search goes on each second
+/// and for each stripe, and says so once, then ever less often.
+#[derive(Debug, Default)]
+pub struct Patience {
+    told: BTreeMap<StreamId, Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    reason: NoCapacityReason,
+    at: Instant,
+    silence: Duration,
+}
+
+impl Patience {
+    /// Whether people should hear of this event now.
+    pub fn is_news(&mut self, event: &Event, now: Instant) -> bool {
+        match event {
+            Event::NoCapacity { stream, reason, .. } => {
+                let known = self.told.get(stream).filter(|told| told.reason == *reason);
+                let silence = match known {
+                    Some(told) if now.saturating_duration_since(told.at) < told.silence => {
+                        return false;
+                    }
+                    Some(told) => (told.silence * 2).min(SILENCE.1),
+                    None => SILENCE.0,
+                };
+                self.told.insert(*stream, Told { reason: *reason, at: now, silence });
+            }
+            // Served, or not wanted any more: what comes then is new.
+            Event::Playing { stream, .. } | Event::Ended { stream, .. } => {
+                self.told.remove(stream);
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
 /// What people hear of an event; `None` for those that only scripts want.
 pub fn in_words(event: &Event) -> Option<String> {
     Some(match event {
@@ -171,7 +216,7 @@ pub fn in_words(event: &Event) -> Option<String> {
             format!("stripe {stripe}: parent {} -> {} ({})", old.short(), new.short(), word(cause))
         }
         Event::NoCapacity { reason, retry_ms, .. } => format!(
-            "no capacity: {}; trying again in {:.1} s",
+            "no capacity: {}; it is tried again and again, next in {:.1} s",
             word(reason).replace('_', " "),
             Duration::from_millis(*retry_ms).as_secs_f32()
         ),
@@ -213,4 +258,34 @@ fn millis(duration: Duration) -> u64 {
 fn kbps(bytes: u64, elapsed: Duration) -> u64 {
     let ms = millis(elapsed).max(1);
     bytes.saturating_mul(8) / ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_goes_on_is_told_ever_less_often_and_a_new_reason_at_once() {
+        let mut patience = Patience::default();
+        let start = Instant::now();
+        let failed =
+            |reason| Event::NoCapacity { stream: StreamId([1; 32]), reason, retry_ms: 1_000 };
+        let unknown = failed(NoCapacityReason::UnknownStream);
+        let told: Vec<u64> = (0..120)
+            .flat_map(|second| [second; 4])
+            .filter(|second| patience.is_news(&unknown, start + Duration::from_secs(*second)))
+            .collect();
+        assert_eq!(told, [0, 1, 3, 7, 15, 31, 61, 91]);
+        assert!(patience.is_news(&failed(NoCapacityReason::AllFull), start));
+        let other = Event::NoCapacity {
+            stream: StreamId([2; 32]),
+            reason: NoCapacityReason::UnknownStream,
+            retry_ms: 1,
+        };
+        assert!(patience.is_news(&other, start));
+        assert!(
+            patience.is_news(&Event::Playing { stream: StreamId([2; 32]), k: 4, hops: 1 }, start)
+        );
+        assert!(patience.is_news(&other, start));
+    }
 }

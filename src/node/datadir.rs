@@ -49,6 +49,9 @@ impl DataDir {
             });
         };
         let fail = |source| StartError::DataDir { path: path.to_owned(), source };
+        if path.exists() && !path.is_dir() {
+            return Err(StartError::NoFolder { path: path.to_owned() });
+        }
         fs::create_dir_all(path).map_err(fail)?;
         let lock = lock(path)?;
         Ok(Self {
@@ -187,6 +190,15 @@ mod tests {
         let _first = DataDir::open(Some(dir.path())).unwrap();
         let second = DataDir::open(Some(dir.path()));
         assert!(matches!(second, Err(StartError::DataDirInUse { .. })));
+    }
+
+    #[test]
+    fn a_data_directory_that_is_no_folder_is_called_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let opened = DataDir::open(Some(&file));
+        assert!(matches!(opened, Err(StartError::NoFolder { path }) if path == file));
     }
 
     #[test]

@@ -15,6 +15,12 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
     },
+    /// Something else is where the data directory should be.
+    #[error("the data directory {} is no folder: name another one with --data-dir", path.display())]
+    NoFolder {
+        /// What was named.
+        path: PathBuf,
+    },
     /// A file of the data directory can't be read or written.
     #[error("{}: {source}", path.display())]
     DataDir {

@@ -197,7 +197,21 @@ fn any_port(addr: &Multiaddr) -> Multiaddr {
         .collect()
 }
 
-fn refused(addr: &Multiaddr, reason: String) -> StartError {
+fn refused(addr: &Multiaddr, mut reason: String) -> StartError {
+    if reason.to_lowercase().contains("in use") {
+        let (kind, port) = addr
+            .iter()
+            .find_map(|part| match part {
+                Protocol::Tcp(port) => Some(("TCP", port)),
+                Protocol::Udp(port) => Some(("UDP (QUIC)", port)),
+                _ => None,
+            })
+            .unwrap_or(("any", 0));
+        reason = format!(
+            "{kind} port {port} is taken by another program; choose another port, or 0 for any \
+             free one"
+        );
+    }
     StartError::Listen { addr: addr.to_string(), reason }
 }
 

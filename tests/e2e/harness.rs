@@ -68,6 +68,8 @@ pub struct Node {
     name: String,
     child: Child,
     log: Arc<Log>,
+    /// For its temporary files: a node that is killed leaves them behind.
+    _temporary: Scratch,
     /// The `ready` event.
     pub ready: Value,
 }
@@ -113,7 +115,9 @@ impl Node {
 
     /// Wraps any command whose stdout speaks JSON lines.
     pub fn from_command(name: &str, mut command: Command) -> Self {
+        let temporary = Scratch::new("tmp");
         let mut child = command
+            .env("TMPDIR", &temporary.0)
             .env_remove("DISPLAY")
             .env_remove("WAYLAND_DISPLAY")
             .stdout(Stdio::piped())
@@ -146,7 +150,7 @@ impl Node {
                 to.news.notify_all();
             }
         });
-        Self { name: name.into(), child, log, ready: Value::Null }
+        Self { name: name.into(), child, log, _temporary: temporary, ready: Value::Null }
     }
 
     /// The first event of that kind that `accept`s, from the beginning on.

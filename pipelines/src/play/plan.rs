@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::{PlaySink, PlaySpec};
+use super::{PlaySink, PlaySpec, display};
 use crate::description::{self, Description, Values};
 use crate::error::PlayError;
 use crate::packages::package_of;
@@ -35,9 +35,17 @@ impl Plan {
     pub(crate) fn make(spec: &PlaySpec) -> Result<Self, PlayError> {
         let window = match spec.sink {
             PlaySink::Fake => false,
-            PlaySink::Auto => has_display(),
-            PlaySink::Window if has_display() => true,
-            PlaySink::Window => return Err(PlayError::NoDisplay),
+            PlaySink::Auto => match display::check() {
+                Ok(()) => true,
+                Err(reason) => {
+                    tracing::warn!("no window: {reason}; the picture is decoded and not shown");
+                    false
+                }
+            },
+            PlaySink::Window => match display::check() {
+                Ok(()) => true,
+                Err(reason) => return Err(PlayError::NoDisplay { reason }),
+            },
         };
         let (shipped, audio) = if window {
             (shelf::PLAY_WINDOW, shelf::PLAY_WINDOW_AUDIO)
@@ -89,11 +97,6 @@ fn first_installed(decoders: &[&'static str]) -> Result<&'static str, PlayError>
         element: decoders[0].to_owned(),
         package: package_of(decoders[0]).to_owned(),
     })
-}
-
-fn has_display() -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    cfg!(target_os = "macos") || set("DISPLAY") || set("WAYLAND_DISPLAY")
 }
 
 #[cfg(test)]

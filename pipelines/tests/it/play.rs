@@ -170,5 +170,5 @@ async fn a_screen_is_refused_where_there_is_none() {
     let error = Capture::start(&small(CaptureSource::Screen { mic: Mic::None })).unwrap_err();
     assert!(error.to_string().starts_with("a screen"), "{error}");
     let window = PlaySpec { sink: PlaySink::Window, ..FAKE };
-    assert!(matches!(Player::start(&window).unwrap_err(), PlayError::NoDisplay));
+    assert!(matches!(Player::start(&window).unwrap_err(), PlayError::NoDisplay { .. }));
 }

@@ -97,7 +97,12 @@ fn reach(reach: &Value) -> String {
     let each: Vec<String> =
         transports.map(|(transport, verdict)| format!("{transport} {}", text(verdict))).collect();
     let relays = items(&reach["relayed"]).count();
-    format!("NAT {}; {}; {relays} relays", text(&reach["nat"]), each.join(", "))
+    let nat = match reach["nat"].as_str() {
+        None | Some("unknown") => "NAT not known yet".to_owned(),
+        Some(nat) => format!("NAT {nat}"),
+    };
+    let parts = [nat, each.join(", "), format!("{relays} relays")];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 fn ids(value: &Value) -> String {
@@ -272,4 +277,19 @@ pub fn graph(graph: &Value) -> String {
         ]
     });
     table(["EDGE", "FROM", "TO", "STREAM", "STRIPE"], rows, "this node is alone")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_of_a_nodes_reach_leaves_no_gap() {
+        let line = reach(&json!({"nat": "unknown", "transports": {}, "relayed": []}));
+        assert_eq!(line, "NAT not known yet; 0 relays");
+        let line = reach(&json!({"nat": "easy", "transports": {"tcp": "public"}, "relayed": []}));
+        assert_eq!(line, "NAT easy; tcp public; 0 relays");
+    }
 }

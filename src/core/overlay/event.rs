@@ -2,7 +2,7 @@
 //!
 //! Owns the events and their JSON form, on which scripts and tests build. Does not own delivery.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{EndReason, Offence, TicketId};
 use crate::ids::{NodeId, StreamId, Stripe};
@@ -155,7 +155,9 @@ pub enum Event {
     },
     /// A child got a ticket.
     TicketGiven {
-        /// Its name.
+        /// Its name; in JSON a text, as in the API: half of the programs that read JSON round
+        /// numbers of this size.
+        #[serde(serialize_with = "as_text")]
         ticket: TicketId,
         /// Which stream.
         stream: StreamId,
@@ -166,7 +168,9 @@ pub enum Event {
     },
     /// A ticket that this node gave is over.
     TicketEnded {
-        /// Its name.
+        /// Its name; in JSON a text, as in the API: half of the programs that read JSON round
+        /// numbers of this size.
+        #[serde(serialize_with = "as_text")]
         ticket: TicketId,
         /// Which stream.
         stream: StreamId,
@@ -177,6 +181,10 @@ pub enum Event {
         /// Why.
         reason: TicketEnd,
     },
+}
+
+fn as_text<S: Serializer>(ticket: &TicketId, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&ticket.0)
 }
 
 /// Why a node made itself a supernode.
@@ -283,4 +291,25 @@ pub enum TicketEnd {
     Unconfirmed,
     /// This node stops carrying the stream.
     Leaving,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_a_text_in_events_as_programs_round_numbers_of_its_size() {
+        let event = Event::TicketGiven {
+            ticket: TicketId(u64::MAX),
+            stream: StreamId([1; 32]),
+            stripe: 0,
+            child: NodeId([2; 32]),
+        };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&event, &mut bytes).unwrap();
+        let value: ciborium::Value = ciborium::from_reader(&bytes[..]).unwrap();
+        let fields = value.into_map().unwrap();
+        let ticket = fields.iter().find(|(name, _)| name.as_text() == Some("ticket")).unwrap();
+        assert_eq!(ticket.1.as_text(), Some("18446744073709551615"));
+    }
 }

@@ -140,14 +140,28 @@ fn directory_messages_have_their_golden_bytes() {
     message("dir-push", &DirRequest::Push { announcements: vec![Arc::clone(&live)] });
     let others = vec![contact(5), contact(6)];
     let expires_in_ms = 15_000;
-    let accepted =
-        DirResponse::Accepted { expires_in_ms, others: others.clone(), in_sync: false, load: None };
+    let accepted = DirResponse::Accepted {
+        expires_in_ms,
+        others: others.clone(),
+        in_sync: false,
+        load: None,
+        heirs: vec![],
+    };
     message("dir-accepted", &accepted);
+    let alone = DirResponse::Accepted {
+        expires_in_ms,
+        others: vec![],
+        in_sync: true,
+        load: None,
+        heirs: others.clone(),
+    };
+    message("dir-accepted-heirs", &alone);
     let met = DirResponse::Accepted {
         expires_in_ms,
         others: vec![],
         in_sync: true,
         load: Some(Load { members: 100, places: 0 }),
+        heirs: vec![],
     };
     message("dir-accepted-supernode", &met);
     message("dir-full", &DirResponse::Full { others });

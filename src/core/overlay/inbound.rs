@@ -195,7 +195,8 @@ impl Overlay {
         match step {
             Step::None => {}
             Step::Promoted => {
-                self.registrar = Some(Registrar::new(self.local.now));
+                let kin = self.registrant.heirs().to_vec();
+                self.registrar = Some(Registrar::new(self.local.now, kin));
                 // Own streams are gossiped now, not handed over.
                 self.publisher.moved(&mut self.local);
             }

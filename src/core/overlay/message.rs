@@ -453,6 +453,11 @@ pub enum DirResponse {
         /// How busy the answerer is; told to other supernodes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         load: Option<Load>,
+        /// Members of the answerer that take over if it is lost, the first one first; the asker may be
+        /// among them. Told to members by a supernode that knows few others, so that the network does
+        /// not fall apart with it. At most [`CONTACTS_MAX`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        heirs: Vec<Contact>,
     },
     /// No place; `others` may have one.
     Full {

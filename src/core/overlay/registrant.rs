@@ -5,12 +5,13 @@
 //! being one (see `demotion`).
 
 mod backup;
+mod heirs;
 mod nearer;
 mod search;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use self::{backup::Backup, nearer::Nearer};
+use self::{backup::Backup, heirs::Heirs, nearer::Nearer};
 use super::{
     Contact, DirRequest, DirResponse, Event, LookupId, Output, PromotionReason, Register,
     RegistrationView, Role, RoleChoice,
@@ -35,6 +36,7 @@ pub(super) struct Registrant {
     /// When this node last stepped down: it does not step up again at once.
     demoted_at: Option<Timestamp>,
     backup: Backup,
+    heirs: Heirs,
     nearer: Nearer,
 }
 
@@ -95,6 +97,7 @@ impl Registrant {
             guest_told: false,
             demoted_at: None,
             backup: Backup::new(local.now),
+            heirs: Heirs::default(),
             nearer: Nearer::new(local),
         }
     }
@@ -159,9 +162,13 @@ impl Registrant {
         digest: u64,
     ) -> Step {
         match answer {
-            DirResponse::Accepted { others, in_sync, .. } => {
+            DirResponse::Accepted { others, in_sync, heirs, .. } => {
                 self.learn_others(local, others);
-                self.accepted(local, from, *in_sync)
+                let step = self.accepted(local, from, *in_sync);
+                if self.home() == Some(from) {
+                    self.heirs.learn(local, heirs);
+                }
+                step
             }
             DirResponse::Full { others } => {
                 self.learn_others(local, others);
@@ -285,6 +292,11 @@ impl Registrant {
         self.backup.node()
     }
 
+    /// Members of the last supernode that take over from it, this node perhaps among them.
+    pub(super) fn heirs(&self) -> &[NodeId] {
+        self.heirs.nodes()
+    }
+
     /// Which supernode serves this node: its own, or its host as a guest.
     pub(super) const fn home(&self) -> Option<NodeId> {
         match self.state {
@@ -370,7 +382,8 @@ impl Registrant {
     fn lost(&mut self, local: &mut Local, node: NodeId, digest: u64) -> Step {
         local.event(Event::RegistrationLost { supernode: node });
         local.nodes.failed(node, local.now);
-        self.founded_at = local.now + local.config.tuning.found_after;
+        let turn = self.heirs.turn(local);
+        self.founded_at = local.now + local.config.tuning.found_after + turn;
         self.nearer = Nearer::new(local);
         if let Some(next) = self.backup.take(local.now) {
             self.asked = BTreeSet::from([node, next]);

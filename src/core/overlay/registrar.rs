@@ -28,7 +28,8 @@ use crate::{
 /// Members and neighbours of a supernode.
 #[derive(Debug)]
 pub(super) struct Registrar {
-    members: ExpiringMap<NodeId, ()>,
+    /// Since when each is one.
+    members: ExpiringMap<NodeId, Timestamp>,
     /// Members of other supernodes that keep this one as their backup.
     backups: ExpiringMap<NodeId, ()>,
     /// What each told of itself when it was last met.
@@ -40,13 +41,17 @@ pub(super) struct Registrar {
     lookup: Option<LookupId>,
     lookup_at: Timestamp,
     meet_at: Timestamp,
+    /// Who may have become a supernode at the same time as this node.
+    kin: Vec<NodeId>,
     /// It is about to be a supernode no longer: nobody new is taken in.
     closing: bool,
 }
 
 impl Registrar {
-    pub(super) fn new(now: Timestamp) -> Self {
+    /// A supernode as of now; `kin` were heirs of the same one as this node.
+    pub(super) fn new(now: Timestamp, kin: Vec<NodeId>) -> Self {
         Self {
+            kin,
             members: ExpiringMap::new(),
             backups: ExpiringMap::new(),
             neighbours: ExpiringMap::new(),
@@ -82,7 +87,7 @@ impl Registrar {
                 }
             };
         }
-        let mut load = None;
+        let (mut load, mut heirs) = (None, Vec::new());
         match register.role {
             Role::Supernode => {
                 self.members.remove(&from);
@@ -100,17 +105,19 @@ impl Registrar {
                 self.backups.insert(from, (), local.now + lease);
             }
             Role::Member => {
-                let renews = self.members.contains(&from);
-                if !renews && self.members.len() >= capacity {
+                let since = self.members.get(&from).copied();
+                if since.is_none() && self.members.len() >= capacity {
                     return DirResponse::Full { others };
                 }
                 self.backups.remove(&from);
                 self.neighbours.remove(&from);
-                self.members.insert(from, (), local.now + lease);
+                self.members.insert(from, since.unwrap_or(local.now), local.now + lease);
+                heirs = self.heirs(local, HEIRS_MAX.saturating_sub(others.len()));
             }
         }
         let expires_in_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
-        DirResponse::Accepted { expires_in_ms, others, in_sync: digest == register.digest, load }
+        let in_sync = digest == register.digest;
+        DirResponse::Accepted { expires_in_ms, others, in_sync, load, heirs }
     }
 
     /// A member or neighbour leaves.
@@ -263,7 +270,7 @@ impl Registrar {
     /// Meets neighbours and looks for new ones, when due.
     pub(super) fn drive(&mut self, local: &mut Local, digest: u64) {
         let now = local.now;
-        while let Some((node, ())) = self.members.pop_due(now) {
+        while let Some((node, _)) = self.members.pop_due(now) {
             self.drop_statuses(node);
         }
         while let Some((node, ())) = self.backups.pop_due(now) {
@@ -279,6 +286,9 @@ impl Registrar {
             let every = if alone { every.search_every } else { every.lookup_every };
             self.lookup_at = now + every;
             self.lookup = Some(local.lookup(LookupKey::Supernodes));
+            for node in self.kin.iter().filter(|_| alone) {
+                self.meet(local, *node, digest);
+            }
         }
         if self.meet_at <= now {
             self.meet_at = now + local.config.tuning.meet_every;
@@ -404,6 +414,16 @@ impl Registrar {
         }
     }
 
+    /// The members that were here longest and can be dialled.
+    fn heirs(&self, local: &Local, most: usize) -> Vec<Contact> {
+        let mut members: Vec<_> =
+            self.members.iter().map(|(node, since)| (*since, *node)).collect();
+        members.sort_unstable();
+        let contacts = members.iter().filter_map(|(_, node)| local.nodes.contact(node));
+        let dialled = contacts.filter(|contact| !contact.addrs.is_empty());
+        dialled.take(most).cloned().collect()
+    }
+
     fn others(&self, local: &Local, asker: NodeId) -> Vec<Contact> {
         let mut known: Vec<_> = local
             .nodes
@@ -415,5 +435,8 @@ impl Registrar {
     }
 }
 
+/// Other supernodes and heirs that a member is told at least: as many as may be lost at once with its
+/// supernode before the network falls apart.
+const HEIRS_MAX: usize = 4;
 /// Candidates that a summary names for each stripe, and in all.
 const SUMMARY_PER_STRIPE: usize = 4;

@@ -134,15 +134,18 @@ impl Wire for DirRequest {
 impl Wire for DirResponse {
     fn is_bounded(&self) -> bool {
         match self {
-            Self::Accepted { others, .. } | Self::Full { others } => {
-                others.len() <= CONTACTS_MAX && others.iter().all(Contact::is_bounded)
-            }
+            Self::Accepted { others, heirs, .. } => contacts_fit(others) && contacts_fit(heirs),
+            Self::Full { others } => contacts_fit(others),
             Self::Candidates { candidates, .. } => candidates_fit(candidates),
             Self::Page { announcements, .. } => announcements.len() <= PAGE_MAX,
             Self::Heads { heads, .. } => heads.len() <= HEADS_MAX,
             Self::Done | Self::Found { .. } | Self::Refused { .. } => true,
         }
     }
+}
+
+fn contacts_fit(contacts: &[Contact]) -> bool {
+    contacts.len() <= CONTACTS_MAX && contacts.iter().all(Contact::is_bounded)
 }
 
 fn candidates_fit(candidates: &[Candidate]) -> bool {

@@ -26,7 +26,13 @@ async fn a_source_ends_and_leaves_though_supernode_and_child_are_frozen() {
         Some(match request {
             DirRequest::Register(_) => {
                 let (expires_in_ms, others) = (15_000, Vec::new());
-                DirResponse::Accepted { expires_in_ms, others, in_sync: true, load: None }
+                DirResponse::Accepted {
+                    expires_in_ms,
+                    others,
+                    in_sync: true,
+                    load: None,
+                    heirs: vec![],
+                }
             }
             _ => DirResponse::Done,
         })

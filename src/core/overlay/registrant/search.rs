@@ -92,7 +92,7 @@ impl Registrant {
     }
 
     pub(super) fn untried<'a>(&'a self, local: &'a Local) -> impl Iterator<Item = &'a Known> {
-        local.nodes.supernodes(local.now).filter(|known| {
+        local.nodes.supernodes(local.now).chain(self.heirs.hopes(local)).filter(|known| {
             !self.asked.contains(&known.contact.node) && !local.is_banned(&known.contact.node)
         })
     }

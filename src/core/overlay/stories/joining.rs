@@ -188,3 +188,76 @@ fn a_supernode_that_leaves_dismisses_its_members_at_once() {
     net.command(one, Command::Leave);
     net.run_until("moving", secs(4), |net| registered_at(net, member) == Some(two));
 }
+
+/// A supernode, all members that it ever had, and a stream of each of the first two.
+fn family(net: &mut Testnet, size: u16) -> (NodeId, Vec<NodeId>) {
+    let boss = net.add(1, config(), &[]);
+    net.run_until("founding", secs(5), |net| net.role(boss) == Role::Supernode);
+    let members: Vec<_> = (2..2 + size).map(|index| net.add(index, config(), &[boss])).collect();
+    net.run_until("joining", secs(10), |net| {
+        members.iter().all(|member| registered_at(net, *member) == Some(boss))
+    });
+    // Each has renewed once, and knows the heirs of all.
+    net.run(secs(6));
+    (boss, members)
+}
+
+fn is_whole(net: &Testnet, nodes: &[NodeId]) -> bool {
+    let supernodes: Vec<_> =
+        nodes.iter().filter(|node| net.role(**node) == Role::Supernode).collect();
+    let [one] = supernodes[..] else { return false };
+    nodes.iter().all(|node| node == one || registered_at(net, *node) == Some(*one))
+}
+
+#[test]
+fn a_network_outlives_its_only_supernode_as_one() {
+    for (seed, size) in [(20, 2), (21, 10), (22, 40)] {
+        for end in [Health::Dead, Health::Frozen] {
+            let mut net = Testnet::new(seed);
+            let (boss, members) = family(&mut net, size);
+            net.set_health(boss, end);
+            let time = net.run_until("one network", secs(25), |net| is_whole(net, &members));
+            println!("{size} members, {end:?}: one network again after {time:?}");
+            let [first, last] = [members[0], *members.last().unwrap()];
+            let stream = net.publish(last, "garden", crate::units::Bitrate::from_mbps(1), 1);
+            net.run_until("listing", secs(5), |net| {
+                members.iter().all(|member| net.lists(*member, stream))
+            });
+            net.run(secs(30));
+            assert!(is_whole(&net, &members), "and it stays one");
+            let newcomer = net.add(99, config(), &[first]);
+            net.run_until("a newcomer", secs(10), |net| registered_at(net, newcomer).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_supernode_that_leaves_a_network_alone_is_followed_by_one_of_its_members() {
+    let mut net = Testnet::new(23);
+    let (boss, members) = family(&mut net, 10);
+    net.command(boss, Command::Leave);
+    net.run_until("one network", secs(6), |net| is_whole(net, &members));
+}
+
+#[test]
+fn heirs_that_are_lost_as_well_or_may_not_are_passed_over() {
+    let mut net = Testnet::new(24);
+    let boss = net.add(1, config(), &[]);
+    net.run(secs(3));
+    let members: Vec<_> = (2..12)
+        .map(|index| {
+            // The second heir never becomes a supernode.
+            let role = if index == 3 { RoleChoice::Member } else { RoleChoice::Auto };
+            let member = net.add(index, super::super::OverlayConfig { role, ..config() }, &[boss]);
+            net.run(secs(1));
+            member
+        })
+        .collect();
+    net.run(secs(6));
+    net.kill(boss);
+    net.kill(members[0]);
+    let rest = &members[1..];
+    let time = net.run_until("one network", secs(30), |net| is_whole(net, rest));
+    println!("one network again after {time:?}");
+    assert_eq!(net.role(members[2]), Role::Supernode);
+}

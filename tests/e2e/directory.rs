@@ -99,6 +99,35 @@ fn without_any_supernode_left_a_node_promotes_itself_and_a_newcomer_finds_it() {
 }
 
 #[test]
+fn a_network_outlives_its_only_supernode_as_one() {
+    let mut network = Network::found();
+    let addr = network.supernode.addr();
+    let names = ["one", "two", "three", "four"];
+    let rest = names.map(|name| Node::start(name, &["run", "--bootstrap", &addr]));
+    for node in &rest {
+        node.wait("status", SOON, |s| s["supernode"].is_string());
+    }
+    // Everybody renews once, and hears of all that came.
+    rest[3].wait("status", SOON, |s| s["uptime_ms"].as_u64() > Some(8_000));
+    network.supernode.kill();
+    let old = network.supernode.id();
+    wait_until("one of them is everybody's supernode", 2 * SOON, || {
+        let states: Vec<Value> = rest.iter().map(status_of).collect();
+        let heirs = rest.iter().zip(&states).filter(|(_, state)| state["role"] == "supernode");
+        let heirs: Vec<String> = heirs.map(|(node, _)| node.id()).collect();
+        let [heir] = &heirs[..] else { return false };
+        let follows = |state: &&Value| state["supernode"] == **heir && **heir != *old;
+        states.iter().filter(follows).count() == rest.len() - 1
+    });
+    let args = ["publish", "garden", "--test", "--bootstrap", &rest[2].addr()];
+    let source = Node::start("source", &args);
+    let stream = source.ready("stream_id");
+    for node in &rest {
+        wait_until("a new stream is listed", SOON, || names_of(node).contains_key(&stream));
+    }
+}
+
+#[test]
 fn a_dead_bootstrap_address_only_costs_time() {
     let network = Network::found();
     let dead = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWBmwkafWE2fqfzS96VoTZgpGp6aJsF4N2yEvoqUh1n3cQ";

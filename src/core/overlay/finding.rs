@@ -111,6 +111,7 @@ impl Overlay {
             DirResponse::Refused { .. }
             | DirResponse::Accepted { .. }
             | DirResponse::Full { .. }
+            | DirResponse::Elsewhere { .. }
             | DirResponse::Done
             | DirResponse::Found { .. }
             | DirResponse::Heads { .. }
@@ -140,6 +141,7 @@ impl Overlay {
             Some(
                 DirResponse::Accepted { .. }
                 | DirResponse::Full { .. }
+                | DirResponse::Elsewhere { .. }
                 | DirResponse::Done
                 | DirResponse::Found { .. }
                 | DirResponse::Heads { .. }

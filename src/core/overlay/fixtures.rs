@@ -164,7 +164,8 @@ fn directory_messages_have_their_golden_bytes() {
         heirs: vec![],
     };
     message("dir-accepted-supernode", &met);
-    message("dir-full", &DirResponse::Full { others });
+    message("dir-full", &DirResponse::Full { others: others.clone() });
+    message("dir-elsewhere", &DirResponse::Elsewhere { others });
     message("dir-done", &DirResponse::Done);
     let announcement = Some(Arc::clone(&live));
     let found = DirResponse::Candidates { announcement, candidates: candidates() };

@@ -12,12 +12,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::{
-    Complaint, ComplaintKind, Contact, Counters, DirRequest, Event, LookupId, LookupKey, Offence,
-    Output, OverlayConfig, Request, RequestId, TicketRequest,
+    CONTACTS_MAX, Complaint, ComplaintKind, Contact, Counters, DirRequest, Event, LookupId,
+    LookupKey, Offence, Output, OverlayConfig, Request, RequestId, TicketRequest,
     carriage::Carried,
     dht::{Position, node_position},
     expiring_map::ExpiringMap,
-    membership::Membership,
+    membership::{Learnt, Membership},
     path_hash,
     score::Scores,
 };
@@ -159,6 +159,25 @@ impl Local {
         if let Some(contact) = self.nodes.contact(&node).cloned() {
             self.emit(Output::Dial { contact });
         }
+    }
+
+    /// Somebody says that these are supernodes.
+    pub(super) fn learn_supernodes(&mut self, contacts: &[Contact]) {
+        for contact in contacts {
+            self.nodes.learn(contact, Learnt::Hearsay, self.now);
+            self.nodes.set_supernode(contact.node, true);
+        }
+    }
+
+    /// Supernodes that somebody else may want to know, those that surely live first.
+    pub(super) fn supernode_contacts(&self, asker: NodeId) -> Vec<Contact> {
+        let mut known: Vec<_> = self
+            .nodes
+            .supernodes(self.now)
+            .filter(|known| known.contact.node != asker && !self.is_banned(&known.contact.node))
+            .collect();
+        known.sort_by_key(|known| (!known.linked, known.rank()));
+        known.into_iter().take(CONTACTS_MAX / 2).map(|known| known.contact.clone()).collect()
     }
 
     pub(super) fn lookup(&mut self, key: LookupKey) -> LookupId {

@@ -167,7 +167,12 @@ impl Membership {
     }
 
     pub(super) fn any_linked(&self) -> bool {
-        self.nodes.values().any(|known| known.linked)
+        self.linked().next().is_some()
+    }
+
+    /// Nodes with a connection to this one.
+    pub(super) fn linked(&self) -> impl Iterator<Item = &Known> {
+        self.nodes.values().filter(|known| known.linked)
     }
 
     /// Whether an unreachable node is still being left alone.

@@ -492,6 +492,11 @@ pub enum DirResponse {
         /// Where the next page begins; `None` when this was the last.
         next: Option<StreamId>,
     },
+    /// Answer to REGISTER from a node that is no supernode: those it knows.
+    Elsewhere {
+        /// Its own supernode first, at most [`CONTACTS_MAX`].
+        others: Vec<Contact>,
+    },
     /// Not done.
     Refused {
         /// Why.

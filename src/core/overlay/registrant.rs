@@ -16,7 +16,6 @@ use super::{
     Contact, DirRequest, DirResponse, Event, LookupId, Output, PromotionReason, Register,
     RegistrationView, Role, RoleChoice,
     local::{Local, Purpose},
-    membership::Learnt,
 };
 use crate::{ids::NodeId, time::Timestamp};
 
@@ -25,6 +24,8 @@ use crate::{ids::NodeId, time::Timestamp};
 pub(super) struct Registrant {
     state: State,
     lookup: Option<(LookupId, Timestamp)>,
+    /// A lookup has ended in this search.
+    looked: bool,
     /// Nodes asked in this search; each is asked once.
     asked: BTreeSet<NodeId>,
     /// Some supernode answered in this search, if only that it is full.
@@ -90,6 +91,7 @@ impl Registrant {
         Self {
             state: State::Looking { again_at: local.now },
             lookup: None,
+            looked: false,
             asked: BTreeSet::new(),
             found_any: false,
             host: None,
@@ -142,10 +144,8 @@ impl Registrant {
         if self.lookup.take_if(|(asked, _)| *asked == id).is_none() {
             return;
         }
-        for contact in found {
-            local.nodes.learn(contact, Learnt::Hearsay, local.now);
-            local.nodes.set_supernode(contact.node, true);
-        }
+        self.looked = true;
+        local.learn_supernodes(found);
         if let State::Looking { .. } | State::Guest { .. } = self.state
             && self.untried(local).next().is_some()
         {
@@ -178,6 +178,14 @@ impl Registrant {
                 }
                 if !std::mem::replace(&mut self.found_any, true) {
                     self.host = Some(from);
+                }
+                self.refused(local, from, digest)
+            }
+            DirResponse::Elsewhere { others } => {
+                local.nodes.set_supernode(from, false);
+                self.learn_others(local, others);
+                if self.is_move_to(from) {
+                    self.nearer.refused(local);
                 }
                 self.refused(local, from, digest)
             }
@@ -290,6 +298,13 @@ impl Registrant {
     /// The supernode that stands by in case the own one is lost.
     pub(super) const fn backup(&self) -> Option<NodeId> {
         self.backup.node()
+    }
+
+    /// What a member answers to somebody who takes it for a supernode, or asks whoever is there.
+    pub(super) fn elsewhere(&self, local: &Local, asker: NodeId) -> DirResponse {
+        let mut others = local.supernode_contacts(asker);
+        others.sort_by_key(|contact| Some(contact.node) != self.home());
+        DirResponse::Elsewhere { others }
     }
 
     /// Members of the last supernode that take over from it, this node perhaps among them.
@@ -437,12 +452,9 @@ impl Registrant {
     }
 
     fn learn_others(&self, local: &mut Local, others: &[Contact]) {
-        for contact in others {
-            local.nodes.learn(contact, Learnt::Hearsay, local.now);
-            local.nodes.set_supernode(contact.node, true);
-            if !self.is_member() {
-                local.dial(contact.node);
-            }
+        local.learn_supernodes(others);
+        for contact in others.iter().filter(|_| !self.is_member()) {
+            local.dial(contact.node);
         }
     }
 }

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::complaints::{Complaints, Heard, Law};
 pub(super) use self::coordination::{Coordination, Own, Waiting};
 use super::{
-    CONTACTS_MAX, Candidate, Complaint, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse,
-    Load, LookupId, LookupKey, Register, Role, StreamStatus, StreamSummary,
+    Candidate, Complaint, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse, Load, LookupId,
+    LookupKey, Register, Role, StreamStatus, StreamSummary,
     expiring_map::ExpiringMap,
     local::{Local, Purpose},
     membership::Learnt,
@@ -78,7 +78,7 @@ impl Registrar {
         let tuning = &local.config.tuning;
         let mut lease = tuning.member_lease;
         let (backup_lease, capacity) = (tuning.backup_lease, local.config.member_capacity);
-        let others = self.others(local, from);
+        let others = local.supernode_contacts(from);
         if self.closing {
             return match register.role {
                 Role::Member if !self.members.contains(&from) => DirResponse::Full { others },
@@ -245,10 +245,7 @@ impl Registrar {
             return;
         }
         self.lookup = None;
-        for contact in found {
-            local.nodes.learn(contact, Learnt::Hearsay, local.now);
-            local.nodes.set_supernode(contact.node, true);
-        }
+        local.learn_supernodes(found);
         self.choose_neighbours(local);
     }
 
@@ -286,8 +283,8 @@ impl Registrar {
             let every = if alone { every.search_every } else { every.lookup_every };
             self.lookup_at = now + every;
             self.lookup = Some(local.lookup(LookupKey::Supernodes));
-            for node in self.kin.iter().filter(|_| alone) {
-                self.meet(local, *node, digest);
+            if alone {
+                self.look_around(local, digest);
             }
         }
         if self.meet_at <= now {
@@ -372,6 +369,17 @@ impl Registrar {
         local.ask_dir(node, DirRequest::Register(register), Purpose::Meet);
     }
 
+    /// Without a neighbour: asks those who may be one, or may have another supernode, whether they do.
+    fn look_around(&self, local: &mut Local, digest: u64) {
+        let linked = local.nodes.linked().map(|known| known.contact.node);
+        let strangers = linked.filter(|node| !self.members.contains(node));
+        let nodes: BTreeSet<_> =
+            self.kin.iter().copied().chain(strangers.take(STRANGERS_MAX)).collect();
+        for node in nodes {
+            self.meet(local, node, digest);
+        }
+    }
+
     /// Fills the neighbourhood with the nearest supernodes known.
     fn choose_neighbours(&mut self, local: &Local) {
         let mut known: Vec<_> = local
@@ -423,20 +431,12 @@ impl Registrar {
         let dialled = contacts.filter(|contact| !contact.addrs.is_empty());
         dialled.take(most).cloned().collect()
     }
-
-    fn others(&self, local: &Local, asker: NodeId) -> Vec<Contact> {
-        let mut known: Vec<_> = local
-            .nodes
-            .supernodes(local.now)
-            .filter(|known| known.contact.node != asker && !local.is_banned(&known.contact.node))
-            .collect();
-        known.sort_by_key(|known| (!known.linked, known.rank()));
-        known.into_iter().take(CONTACTS_MAX / 2).map(|known| known.contact.clone()).collect()
-    }
 }
 
 /// Other supernodes and heirs that a member is told at least: as many as may be lost at once with its
 /// supernode before the network falls apart.
 const HEIRS_MAX: usize = 4;
+/// Nodes asked at once by a supernode that knows no other.
+const STRANGERS_MAX: usize = 8;
 /// Candidates that a summary names for each stripe, and in all.
 const SUMMARY_PER_STRIPE: usize = 4;

@@ -143,7 +143,11 @@ impl Overlay {
         let refuse = |reason| DirResponse::Refused { reason, retry_ms: 0 };
         let digest = self.directory.digest();
         let Some(registrar) = self.registrar.as_mut() else {
-            return refuse(DirRefusal::NotSupernode);
+            return match request {
+                // Whoever dials any node of the network finds it by this.
+                DirRequest::Register(_) => self.registrant.elsewhere(&self.local, from),
+                _ => refuse(DirRefusal::NotSupernode),
+            };
         };
         if self.local.leaving {
             return refuse(DirRefusal::Leaving);

@@ -130,6 +130,7 @@ impl Overlay {
                 DirResponse::Refused { .. }
                 | DirResponse::Accepted { .. }
                 | DirResponse::Full { .. }
+                | DirResponse::Elsewhere { .. }
                 | DirResponse::Candidates { .. }
                 | DirResponse::Found { .. }
                 | DirResponse::Heads { .. }
@@ -152,11 +153,7 @@ impl Overlay {
         match response {
             DirResponse::Accepted { in_sync, others, load, .. } => {
                 registrar.neighbour_met(&self.local, neighbour, *load);
-                for contact in others {
-                    let learnt = super::membership::Learnt::Hearsay;
-                    self.local.nodes.learn(contact, learnt, self.local.now);
-                    self.local.nodes.set_supernode(contact.node, true);
-                }
+                self.local.learn_supernodes(others);
                 if !in_sync {
                     self.dissemination.fetch(&mut self.local, &self.directory, neighbour);
                 }
@@ -164,6 +161,11 @@ impl Overlay {
             DirResponse::Refused { .. } => {
                 registrar.neighbour_failed(neighbour, true);
                 self.local.nodes.set_supernode(neighbour, false);
+            }
+            DirResponse::Elsewhere { others } => {
+                registrar.neighbour_failed(neighbour, true);
+                self.local.nodes.set_supernode(neighbour, false);
+                self.local.learn_supernodes(others);
             }
             DirResponse::Full { .. }
             | DirResponse::Done
@@ -193,6 +195,7 @@ impl Overlay {
             DirResponse::Refused { .. }
             | DirResponse::Accepted { .. }
             | DirResponse::Full { .. }
+            | DirResponse::Elsewhere { .. }
             | DirResponse::Done
             | DirResponse::Found { .. }
             | DirResponse::Candidates { .. } => fetches.failed(from, part),

@@ -92,6 +92,8 @@ pub(super) struct Testnet {
     /// Of 1,000 answers this many are lost.
     pub(super) lose_answers: u64,
     /// Gossip reaches nobody.
+    /// The table of supernodes is empty for whoever asks.
+    pub(super) no_lookups: bool,
     pub(super) no_gossip: bool,
     /// These supernodes know of no stream when members ask, and offer none.
     pub(super) liars: BTreeSet<NodeId>,
@@ -167,6 +169,7 @@ impl Testnet {
             asked_for: BTreeMap::new(),
             lose_answers: 0,
             no_gossip: false,
+            no_lookups: false,
             liars: BTreeSet::new(),
             kept: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -515,7 +518,7 @@ impl Testnet {
                 if let LookupKey::Stream(_) = key {
                     *self.asked_for.entry("lookup").or_default() += 1;
                 }
-                let connected = !self.nodes[&from].links.is_empty();
+                let connected = !self.no_lookups && !self.nodes[&from].links.is_empty();
                 let supernodes = self.nodes.values().filter(|sim| {
                     connected && sim.role == Role::Supernode && sim.contact.node != from
                 });

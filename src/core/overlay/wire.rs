@@ -135,7 +135,7 @@ impl Wire for DirResponse {
     fn is_bounded(&self) -> bool {
         match self {
             Self::Accepted { others, heirs, .. } => contacts_fit(others) && contacts_fit(heirs),
-            Self::Full { others } => contacts_fit(others),
+            Self::Full { others } | Self::Elsewhere { others } => contacts_fit(others),
             Self::Candidates { candidates, .. } => candidates_fit(candidates),
             Self::Page { announcements, .. } => announcements.len() <= PAGE_MAX,
             Self::Heads { heads, .. } => heads.len() <= HEADS_MAX,

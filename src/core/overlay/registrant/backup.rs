@@ -74,7 +74,7 @@ impl Backup {
             State::Without { .. } => false,
         };
         let DirResponse::Accepted { in_sync, .. } = answer else {
-            if let DirResponse::Refused { .. } = answer {
+            if let DirResponse::Refused { .. } | DirResponse::Elsewhere { .. } = answer {
                 local.nodes.set_supernode(from, false);
             }
             if expected {

@@ -13,6 +13,7 @@ use super::{
 impl Registrant {
     pub(super) fn begin_search(&mut self, local: &mut Local) {
         self.asked.clear();
+        self.looked = false;
         self.found_any = false;
         if self.untried(local).next().is_some() {
             self.measure(local);
@@ -91,10 +92,18 @@ impl Registrant {
         self.host.map_or(Step::None, |node| Step::Home { node, in_sync: false })
     }
 
+    /// Supernodes that were not asked in this search yet. While none is left: those who may have
+    /// become one, and once a lookup has ended, anybody that a connection leads to: whoever is of the
+    /// network knows one.
     pub(super) fn untried<'a>(&'a self, local: &'a Local) -> impl Iterator<Item = &'a Known> {
-        local.nodes.supernodes(local.now).chain(self.heirs.hopes(local)).filter(|known| {
+        let is_new = |known: &&Known| {
             !self.asked.contains(&known.contact.node) && !local.is_banned(&known.contact.node)
-        })
+        };
+        let none_left = local.nodes.supernodes(local.now).find(is_new).is_none();
+        let room = if none_left { HOPES_MAX.saturating_sub(self.asked.len()) } else { 0 };
+        let linked = local.nodes.linked().filter(|known| self.looked && !known.supernode);
+        let hopes = self.heirs.hopes(local).chain(linked).filter(is_new).take(room);
+        local.nodes.supernodes(local.now).filter(is_new).chain(hopes)
     }
 }
 
@@ -102,3 +111,5 @@ impl Registrant {
 const LOOKUP_MAX: Duration = Duration::from_secs(4);
 /// Supernodes dialled to be measured.
 const MEASURED_MAX: usize = 16;
+/// Nodes that are asked in one search though they are perhaps no supernodes.
+const HOPES_MAX: usize = 12;

@@ -261,3 +261,26 @@ fn heirs_that_are_lost_as_well_or_may_not_are_passed_over() {
     println!("one network again after {time:?}");
     assert_eq!(net.role(members[2]), Role::Supernode);
 }
+
+#[test]
+fn any_node_of_a_network_leads_to_it() {
+    let mut net = Testnet::new(25);
+    let (boss, members) = family(&mut net, 3);
+    // Nobody else than this member is known to it, and the table of supernodes has no entry there.
+    net.no_lookups = true;
+    let newcomer = net.add(50, config(), &[members[1]]);
+    net.run_until("joining", secs(5), |net| registered_at(net, newcomer) == Some(boss));
+}
+
+#[test]
+fn two_networks_that_meet_become_one() {
+    let mut net = Testnet::new(26);
+    let (_, one) = family(&mut net, 2);
+    net.no_lookups = true;
+    let other = net.add(60, config(), &[]);
+    net.run_until("founding", secs(5), |net| net.role(other) == Role::Supernode);
+    let contact = net.contact(one[0]);
+    net.input(other, super::super::Input::Discovered { contact });
+    let stream = net.publish(other, "garden", crate::units::Bitrate::from_mbps(1), 1);
+    net.run_until("listing", secs(20), |net| one.iter().all(|member| net.lists(*member, stream)));
+}

@@ -145,8 +145,11 @@ impl<P: Payload> Stream<P> {
             }
             Arrival::Duplicate => {
                 cx.stats.duplicates += 1;
-                // It could not know that a neighbour was faster.
-                if !self.neighbours.was_repaired(header.stripe, header.stripe_seq) {
+                // It could not know that a neighbour or another parent was faster; what it sent
+                // itself it knows.
+                let head = parent.stripes[usize::from(header.stripe)].head;
+                let is_again = head.is_some_and(|head| header.stripe_seq <= head);
+                if is_again && !self.neighbours.was_repaired(header.stripe, header.stripe_seq) {
                     parent.duplicates = parent.duplicates.saturating_add(1);
                 }
             }

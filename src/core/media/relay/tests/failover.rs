@@ -92,6 +92,8 @@ fn a_frozen_parent_that_wakes_up_brings_duplicates_that_are_counted_and_dropped(
     net.assert_identical(node(3), 1);
     assert!(net.stats(node(3)).duplicates > 0);
     assert_eq!(net.stats(node(3)).offences, 0);
+    let blamed = net.progress.iter().any(|(_, who, seen)| *who == node(3) && seen.duplicates > 0);
+    assert!(!blamed, "neither sent anything twice");
 }
 
 #[test]

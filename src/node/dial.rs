@@ -12,7 +12,10 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     multiaddr::Protocol,
-    swarm::dial_opts::{DialOpts, PeerCondition},
+    swarm::{
+        DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use tokio::time::Instant;
 
@@ -51,6 +54,8 @@ struct Bootstrap {
     peer: Option<PeerId>,
     due: Instant,
     pause: Duration,
+    /// Somebody was told that it does not answer.
+    told: bool,
 }
 
 impl Dialer {
@@ -62,7 +67,7 @@ impl Dialer {
             .take(BOOTSTRAP_MAX)
             .map(|whole| {
                 let (addr, peer) = identity::split_peer(whole);
-                Bootstrap { addr, peer, due: now, pause: BACKOFF.0 }
+                Bootstrap { addr, peer, due: now, pause: BACKOFF.0, told: false }
             })
             .collect();
         Self { staged: BTreeMap::new(), under_way: BTreeMap::new(), bootstrap }
@@ -126,6 +131,19 @@ impl Dialer {
         Some(opts(*peer, next?, PeerCondition::Disconnected))
     }
 
+    /// The bootstrap address of a dial that failed, the first time that it does.
+    pub fn unanswered(&mut self, peer: Option<&PeerId>, error: &DialError) -> Option<Multiaddr> {
+        let tried = |addr: &Multiaddr| match error {
+            DialError::Transport(tried) => tried.iter().any(|(at, _)| at.starts_with(addr)),
+            _ => false,
+        };
+        let bootstrap = self.bootstrap.iter_mut().find(|bootstrap| match &bootstrap.peer {
+            Some(wanted) => peer == Some(wanted),
+            None => tried(&bootstrap.addr),
+        })?;
+        (!std::mem::replace(&mut bootstrap.told, true)).then(|| bootstrap.addr.clone())
+    }
+
     /// The network is another one now: bootstrap addresses are worth a try at once.
     pub fn try_again(&mut self, now: Instant) {
         for bootstrap in &mut self.bootstrap {
@@ -186,6 +204,8 @@ pub fn is_relayed(addr: &Multiaddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::TransportError;
+
     use super::*;
 
     fn peer(n: u8) -> PeerId {
@@ -237,6 +257,22 @@ mod tests {
         }
         assert!((10..20).contains(&dials), "{dials} dials in ten minutes");
         assert_eq!(dialer.due(at + Duration::from_secs(600), false).len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_address_that_does_not_answer_is_told_once() {
+        let (known, stranger) = (addr("/ip4/1.2.3.4/tcp/1"), addr("/ip4/1.2.3.5/tcp/1"));
+        let named = addr(&format!("{stranger}/p2p/{}", peer(1)));
+        let mut dialer = Dialer::new(&[known.clone(), named], Instant::now());
+        let refused = |addr: &Multiaddr| {
+            let reason = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            DialError::Transport(vec![(addr.clone(), TransportError::Other(reason))])
+        };
+        assert_eq!(dialer.unanswered(None, &refused(&addr("/ip4/9.9.9.9/tcp/1"))), None);
+        assert_eq!(dialer.unanswered(Some(&peer(2)), &refused(&stranger)), None);
+        assert_eq!(dialer.unanswered(None, &refused(&known)), Some(known.clone()));
+        assert_eq!(dialer.unanswered(None, &refused(&known)), None, "once");
+        assert_eq!(dialer.unanswered(Some(&peer(1)), &refused(&stranger)), Some(stranger.clone()));
     }
 
     #[test]

@@ -126,10 +126,13 @@ impl Driver {
     }
 
     fn dial_failed(&mut self, peer: Option<PeerId>, error: &DialError) {
-        let Some(peer) = peer else {
-            tracing::info!(%error, "a bootstrap address does not answer");
-            return;
-        };
+        if let Some(addr) = self.dialer.unanswered(peer.as_ref(), error) {
+            tracing::warn!(
+                "{addr} (--bootstrap) does not answer: {error}. It is tried again; a node that finds \
+                 nobody founds a network of its own, until somebody finds it"
+            );
+        }
+        let Some(peer) = peer else { return };
         let more_under_way = self.dialer.ended(&peer);
         if let Some(dial) = self.dialer.failed(&peer, Instant::now()) {
             self.dial(dial);

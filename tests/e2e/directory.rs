@@ -46,7 +46,8 @@ fn a_full_supernode_sends_the_next_member_elsewhere_and_renews_the_old_ones() {
     }
     let at_small =
         || members.iter().filter(|m| status_of(m)["supernode"] == *small.id()).count() as u64;
-    assert!(at_small() <= 2, "{} members at a supernode for two", at_small());
+    // Who came before it had heard of the other supernode is its guest for a moment.
+    wait_until("no more than two at a supernode for two", SOON, || at_small() <= 2);
     // Three renewals later the same members are still there.
     let before = at_small();
     let from = small.mark();

@@ -24,7 +24,9 @@ use crate::{ids::NodeId, time::Timestamp};
 pub(super) struct Registrant {
     state: State,
     lookup: Option<(LookupId, Timestamp)>,
-    /// A lookup has ended in this search.
+    /// Since when somebody is there who could be asked, in this search.
+    linked_at: Option<Timestamp>,
+    /// A lookup has ended in this search, after time enough to hear who is connected.
     looked: bool,
     /// Nodes asked in this search; each is asked once.
     asked: BTreeSet<NodeId>,
@@ -91,6 +93,7 @@ impl Registrant {
         Self {
             state: State::Looking { again_at: local.now },
             lookup: None,
+            linked_at: None,
             looked: false,
             asked: BTreeSet::new(),
             found_any: false,
@@ -144,7 +147,7 @@ impl Registrant {
         if self.lookup.take_if(|(asked, _)| *asked == id).is_none() {
             return;
         }
-        self.looked = true;
+        self.looked = self.linked_at.is_some_and(|at| local.now.since(at) >= HOPE_AFTER);
         local.learn_supernodes(found);
         if let State::Looking { .. } | State::Guest { .. } = self.state
             && self.untried(local).next().is_some()
@@ -233,6 +236,7 @@ impl Registrant {
     pub(super) fn link_up(&mut self, now: Timestamp) {
         if let State::Looking { again_at } = &mut self.state {
             *again_at = now;
+            self.linked_at.get_or_insert(now);
         }
     }
 
@@ -461,6 +465,9 @@ impl Registrant {
 
 /// Between lookups while nothing is found.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A lookup that ends earlier after the first connection may not have had anybody to ask: a node is
+/// known to be a supernode by what it says of itself, some round trips later.
+const HOPE_AFTER: Duration = Duration::from_millis(1_500);
 /// Between a renewal that failed and the next.
 const RETRY: Duration = Duration::from_millis(500);
 /// Renewals that may fail in a row: with 5 s between renewals and 2 s of patience for each, a loss

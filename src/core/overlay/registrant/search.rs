@@ -14,6 +14,7 @@ impl Registrant {
     pub(super) fn begin_search(&mut self, local: &mut Local) {
         self.asked.clear();
         self.looked = false;
+        self.linked_at = local.nodes.any_linked().then_some(local.now);
         self.found_any = false;
         if self.untried(local).next().is_some() {
             self.measure(local);

@@ -1,285 +1,148 @@
-//! What a fan-out costs: CPU seconds of the sending process per delivered gigabit, and the delay of
-//! one hop including verification, over TCP+Noise and QUIC, beside a plain tokio TCP fan-out that
-//! writes each chunk by itself, in the same run.
+//! What forwarding costs: CPU seconds of a relay per delivered gigabit and the delay from the source
+//! to its viewers, verified at both hops, over TCP+Noise and QUIC; beside it in the same run a plain
+//! tokio TCP fan-out that writes each chunk by itself, and nginx-rtmp (60 KB chunks, where it is
+//! installed). Then what one more hop costs, and how long a viewer takes to join.
 //!
-//! Owns the three kinds of process (this driver, a sender, N receivers), the synthetic stream and
-//! the table. Does not own thresholds: the figures are printed, `ARCHITECTURE.md` keeps them.
+//! Owns which processes there are: the server under test on one core, on the other the source and
+//! all viewers. Does not own thresholds: the figures are printed, `ARCHITECTURE.md` keeps them.
 //!
-//! `cargo bench --bench fanout` runs all; `FANOUT_N=1,16 FANOUT_SECONDS=3` shortens it. Everything
-//! stays on loopback.
+//! `cargo bench --bench fanout` runs all; `FANOUT_N=1,50 FANOUT_SECONDS=3 FANOUT_OF=tcp-noise`
+//! shortens it.
 
+#[path = "support/counter.rs"]
+mod counter;
+#[path = "support/load.rs"]
+mod load;
+#[path = "support/namespace.rs"]
+mod namespace;
+#[path = "support/nginx.rs"]
+mod nginx;
+#[path = "support/nodes.rs"]
+mod nodes;
 #[path = "support/picture.rs"]
 mod picture;
+#[path = "support/plain.rs"]
+mod plain;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/rtmp.rs"]
+mod rtmp;
+#[path = "support/table.rs"]
+mod table;
 
 use std::time::Duration;
 
-use astral::node::{Node, NodeConfig, PlaybackItem, Policy, PublishSpec, RoleChoice, WatchSpec};
-use astral_core::{ids::StreamName, media::flv::TagReader, units::Bitrate};
-use bytes::Bytes;
-use picture::{MARK, Picture, RATE, born, sequence_header, unix_nanos};
-use process::{Process, load, say, text};
+use nginx::Nginx;
+use picture::RATE;
+use process::{Process, numbers, run, seconds, text};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use table::Table;
 
-/// Between the last receiver's first picture and the measurement: more than a keyframe interval.
-const SETTLE: Duration = Duration::from_secs(4);
+/// Hops of the chain whose delay is measured.
+const HOPS: usize = 5;
+/// Joins that are timed.
+const JOINS: usize = 40;
+/// Streams that one relay carries in the last row, for as many viewers as one stream has before.
+const STREAMS: usize = 8;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    let number = |text: &str| text.parse().expect("a number");
     match words[..] {
-        ["sender", transport] => runtime.block_on(sender(transport)),
-        ["receivers", transport, n, address, stream] => {
-            runtime.block_on(receivers(transport, n.parse().expect("a number"), address, stream));
+        ["plain"] => run(plain::sender()),
+        ["plain-receivers", n, address] => run(plain::receivers(number(n), address)),
+        ["players", n, publish, play] => run(load::players(number(n), publish, play)),
+        ["relay", transport] => run(nodes::relay(transport)),
+        ["source", transport, address, streams] => {
+            run(nodes::source(transport, address, number(streams)));
         }
+        ["viewers", transport, n, address, links] => {
+            run(nodes::viewers(transport, number(n), address, links));
+        }
+        ["chain", hops] => run(nodes::chain(number(hops))),
+        ["joins", address, link, joins] => run(nodes::joins(address, link, number(joins))),
         _ => drive(),
     }
-    runtime.shutdown_background();
 }
-
-// ---------------------------------------------------------------- the driver
 
 fn drive() {
-    let list = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.into());
-    let sizes: Vec<usize> =
-        list("FANOUT_N", "1,4,16,64").split(',').map(|n| n.parse().expect("FANOUT_N")).collect();
-    let seconds: u64 = list("FANOUT_SECONDS", "6").parse().expect("FANOUT_SECONDS");
-    println!("{RATE} of signed chunks; sender CPU seconds per delivered Gbit; load {}", load());
-    println!(
-        "{:<12} {:>4} {:>10} {:>10} {:>9} {:>9}",
-        "transport", "N", "s/Gbit", "Mbit/s", "p50 ms", "p99 ms"
-    );
-    for n in sizes {
-        for transport in ["plain-tcp", "tcp-noise", "quic"] {
-            let row = measure(transport, n, Duration::from_secs(seconds));
-            println!(
-                "{:<12} {:>4} {:>10.3} {:>10.1} {:>9.2} {:>9.2}",
-                transport,
-                n,
-                row["s_per_gbit"].as_f64().unwrap_or(f64::NAN),
-                row["mbps"].as_f64().unwrap_or(f64::NAN),
-                row["p50_ms"].as_f64().unwrap_or(f64::NAN),
-                row["p99_ms"].as_f64().unwrap_or(f64::NAN),
-            );
-            println!("{row}");
+    namespace::enter();
+    let window = seconds("FANOUT_SECONDS", 6);
+    let of =
+        std::env::var("FANOUT_OF").unwrap_or_else(|_| "plain-tcp,nginx-rtmp,tcp-noise,quic".into());
+    let about = format!("{RATE} of signed chunks to each; server CPU seconds per delivered Gbit");
+    let mut table = Table::new("fanout", &about);
+    let sizes = numbers("FANOUT_N", "1,10,50,100,200");
+    for n in &sizes {
+        for server in of.split(',') {
+            match row(server, *n, 1, window) {
+                Some(row) => table.row(row),
+                None => table.missing(server, *n, "is not installed"),
+            }
         }
+    }
+    if let Some(most) = sizes.iter().max().filter(|most| **most >= STREAMS) {
+        let mut row = relay("tcp-noise", *most, STREAMS, window);
+        row["server"] = json!(format!("{STREAMS} streams"));
+        table.row(row);
+    }
+    for what in [chain(window), joins()] {
+        println!("{what}");
+    }
+    table.write();
+}
+
+fn row(server: &str, n: usize, streams: usize, window: Duration) -> Option<Value> {
+    match server {
+        "plain-tcp" => {
+            let mut sender = Process::start(0, &["plain"]);
+            let address = text(&sender.line(), "address");
+            let mut receivers = Process::start(1, &["plain-receivers", &n.to_string(), &address]);
+            Some(sender.measure(server, n, &mut receivers, window))
+        }
+        "nginx-rtmp" => {
+            let nginx = Nginx::start()?;
+            let words = ["players", &n.to_string(), &nginx.url, &nginx.url];
+            let mut players = Process::start(1, &words);
+            Some(nginx.process.measure(server, n, &mut players, window))
+        }
+        transport => Some(relay(transport, n, streams, window)),
     }
 }
 
-fn measure(transport: &str, n: usize, window: Duration) -> Value {
-    let mut sender = Process::start(0, &["sender", transport]);
-    let hello = sender.line();
-    let (address, stream) = (text(&hello, "address"), text(&hello, "stream"));
-    let n_text = n.to_string();
-    let mut receivers = Process::start(1, &["receivers", transport, &n_text, &address, &stream]);
-    assert_eq!(receivers.line()["playing"], json!(n), "every receiver plays");
-    // Joiners begin at the last keyframe: what they catch up on is not delay of the hop.
-    std::thread::park_timeout(SETTLE);
-    receivers.ask();
-    let begin = receivers.line();
-    let cpu_begin = sender.cpu_seconds();
+/// A source, the relay under test with the only free slots, and its viewers.
+fn relay(transport: &str, n: usize, streams: usize, window: Duration) -> Value {
+    let mut relay = Process::start(0, &["relay", transport]);
+    let address = text(&relay.line(), "address");
+    let mut source = Process::start(1, &["source", transport, &address, &streams.to_string()]);
+    let links = text(&source.line(), "links");
+    relay.ask(&links);
+    assert_eq!(relay.line()["carries"], json!(streams), "the relay carries every stream");
+    let mut viewers = Process::start(1, &["viewers", transport, &n.to_string(), &address, &links]);
+    relay.measure(transport, n, &mut viewers, window)
+}
+
+/// The delay of a chain without load, in one process, by hop.
+fn chain(window: Duration) -> Value {
+    let mut chain = Process::start(0, &["chain", &HOPS.to_string()]);
+    assert_eq!(chain.line()["playing"], json!(1), "the end of the chain plays");
+    chain.ask("now");
+    chain.line();
     std::thread::park_timeout(window);
-    receivers.ask();
-    let end = receivers.line();
-    let cpu = sender.cpu_seconds() - cpu_begin;
-    let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(0.0);
-    let gbit = (number(&end, "bytes") - number(&begin, "bytes")) * 8.0 / 1e9;
-    let seconds = number(&end, "at") - number(&begin, "at");
-    json!({
-        "transport": transport, "n": n, "cpu_s": cpu, "gbit": gbit, "s_per_gbit": cpu / gbit,
-        "mbps": gbit * 1_000.0 / seconds, "p50_ms": end["p50_ms"], "p99_ms": end["p99_ms"],
-    })
+    chain.ask("now");
+    let end = chain.line();
+    let a_hop = |field: &str| end[field].as_f64().map(|ms| ms / HOPS as f64);
+    json!({"chain_hops": HOPS, "p50_ms_a_hop": a_hop("p50_ms"), "p99_ms_a_hop": a_hop("p99_ms")})
 }
 
-// ---------------------------------------------------------------- senders
-
-async fn sender(transport: &str) {
-    if transport == "plain-tcp" {
-        return plain_sender().await;
-    }
-    let listen = match transport {
-        "quic" => "/ip4/127.0.0.1/udp/0/quic-v1",
-        _ => "/ip4/127.0.0.1/tcp/0",
-    };
-    let config = NodeConfig {
-        listen: vec![listen.parse().expect("address")],
-        role: RoleChoice::Supernode,
-        uplink: Some(Bitrate::from_mbps(10_000)),
-        mdns: false,
-        ..NodeConfig::default()
-    };
-    let (handle, _running) = Node::start(config).await.expect("the sender");
-    let spec = PublishSpec {
-        name: StreamName::new("bench").expect("name"),
-        title: String::new(),
-        description: String::new(),
-        tags: Vec::new(),
-        k: Some(8),
-        rate: Some(RATE),
-        preview: false,
-    };
-    let mut publisher = handle.publish(spec).await.expect("publishing");
-    say(&json!({
-        "address": handle.listen_addrs()[0].to_string(), "stream": publisher.link().to_string(),
-    }));
-    publisher.push_tag(sequence_header()).await.expect("the stream lives");
-    let mut picture = Picture::new();
-    loop {
-        publisher.push_tag(picture.next().await).await.expect("the stream lives");
-    }
-}
-
-async fn plain_sender() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address").to_string();
-    say(&json!({"address": address, "stream": ""}));
-    let (frames, _) = tokio::sync::broadcast::channel::<Bytes>(256);
-    let to = frames.clone();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            socket.set_nodelay(true).expect("nodelay");
-            let mut from = to.subscribe();
-            tokio::spawn(async move {
-                while let Ok(chunk) = from.recv().await {
-                    if socket.write_all(&chunk).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let mut picture = Picture::new();
-    // The chunk size that the node's cutter uses at this rate and k = 8.
-    let target = (RATE.as_bps() / 80 / 8) as usize;
-    loop {
-        let mut flv = bytes::BytesMut::new();
-        picture.next().await.write(&mut flv);
-        let mut flv = flv.freeze();
-        while !flv.is_empty() {
-            // Without receivers there is nobody to send to.
-            let _ = frames.send(flv.split_to(flv.len().min(target)));
-        }
-    }
-}
-
-// ---------------------------------------------------------------- receivers
-
-#[derive(Default)]
-struct Seen {
-    bytes: u64,
-    delays_us: Vec<u32>,
-}
-
-async fn receivers(transport: &str, n: usize, address: &str, stream: &str) {
-    let (report, mut reports) = tokio::sync::mpsc::channel::<(usize, Option<u64>)>(4_096);
-    for _ in 0..n {
-        let (report, address, stream) = (report.clone(), address.to_owned(), stream.to_owned());
-        if transport == "plain-tcp" {
-            tokio::spawn(plain_receiver(report, address));
-        } else {
-            tokio::spawn(node_receiver(report, address, stream));
-        }
-    }
-    let mut seen = Seen::default();
-    let mut playing = 0;
-    let mut lines = tokio::io::BufReader::new(tokio::io::stdin());
-    let mut line = String::new();
-    loop {
-        tokio::select! {
-            report = reports.recv() => match report {
-                Some((0, _)) => {
-                    playing += 1;
-                    if playing == n {
-                        say(&json!({"playing": n}));
-                    }
-                }
-                Some((bytes, born)) => {
-                    seen.bytes += bytes as u64;
-                    seen.delays_us.extend(born.map(|b| (unix_nanos().saturating_sub(b) / 1_000) as u32));
-                }
-                None => return,
-            },
-            read = tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line) => {
-                if read.unwrap_or(0) == 0 {
-                    return;
-                }
-                line.clear();
-                seen.delays_us.sort_unstable();
-                let at = |share: usize| {
-                    let index = (seen.delays_us.len().max(1) - 1) * share / 100;
-                    seen.delays_us.get(index).map(|us| f64::from(*us) / 1_000.0)
-                };
-                say(&json!({
-                    "bytes": seen.bytes, "at": unix_nanos() as f64 / 1e9,
-                    "p50_ms": at(50), "p99_ms": at(99),
-                }));
-                seen.delays_us.clear();
-            }
-        }
-    }
-}
-
-type Report = tokio::sync::mpsc::Sender<(usize, Option<u64>)>;
-
-async fn plain_receiver(report: Report, address: String) {
-    let mut socket = TcpStream::connect(address).await.expect("the sender listens");
-    let mut reader = TagReader::default();
-    reader.push(b"FLV\x01\x01\0\0\0\x09\0\0\0\0");
-    let mut buffer = vec![0; 65_536];
-    report.send((0, None)).await.expect("the counter lives");
-    let mut joined = false;
-    while let Ok(read @ 1..) = socket.read(&mut buffer).await {
-        let mut fresh = &buffer[..read];
-        if !joined {
-            // A subscriber may come in the middle of a tag: wait for the next one's beginning.
-            let Some(at) = fresh.windows(MARK.len()).position(|w| w == MARK) else { continue };
-            fresh = &fresh[at.saturating_sub(16)..];
-            joined = true;
-        }
-        reader.push(fresh);
-        take(&mut reader, read, &report).await;
-    }
-}
-
-async fn node_receiver(report: Report, address: String, stream: String) {
-    let config = NodeConfig {
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("address")],
-        bootstrap: vec![address.parse().expect("address")],
-        role: RoleChoice::Member,
-        max_copies: Some(0),
-        mdns: false,
-        ..NodeConfig::default()
-    };
-    let (handle, _running) = Node::start(config).await.expect("a receiver");
-    let stream = stream.parse().expect("link");
-    let lag = Duration::from_millis(1_500);
-    let spec = WatchSpec { policy: Policy::Live { lag }, lag };
-    let mut playback = handle.watch(&stream, spec).await.expect("watching");
-    let mut reader = TagReader::default();
-    let mut first = true;
-    while let Some(item) = playback.next().await {
-        if let PlaybackItem::Flv(bytes) = item {
-            if std::mem::take(&mut first) {
-                report.send((0, None)).await.expect("the counter lives");
-            }
-            reader.push(&bytes);
-            take(&mut reader, bytes.len(), &report).await;
-        }
-    }
-}
-
-async fn take(reader: &mut TagReader, bytes: usize, report: &Report) {
-    let mut newest = None;
-    while let Some(Ok(tag)) = reader.next() {
-        newest = born(&tag.body).or(newest);
-    }
-    // The counter ends with the process.
-    let _ = report.send((bytes, newest)).await;
+/// From a node's start to the first byte of a picture, and from its wish when it runs already.
+fn joins() -> Value {
+    let mut relay = Process::start(0, &["relay", "tcp-noise"]);
+    let address = text(&relay.line(), "address");
+    let mut source = Process::start(1, &["source", "tcp-noise", &address, "1"]);
+    let link = text(&source.line(), "links");
+    relay.ask(&link);
+    relay.line();
+    Process::start(1, &["joins", &address, &link, &JOINS.to_string()]).line()
 }

@@ -4,9 +4,14 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
+    time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Between the last receiver's first picture and the measurement: joiners begin at the last
+/// keyframe, and what they catch up on is not delay; more than a keyframe interval.
+const SETTLE: Duration = Duration::from_secs(4);
 
 /// A child of this benchmark; ends when its stdin closes.
 pub struct Process {
@@ -52,8 +57,41 @@ impl Process {
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("'{line}': {e}"))
     }
 
-    pub fn ask(&mut self) {
-        self.stdin.write_all(b"now\n").expect("the process lives");
+    /// Asks for a line, or tells one.
+    pub fn ask(&mut self, line: &str) {
+        let written = self.stdin.write_all(line.as_bytes());
+        written.and_then(|()| self.stdin.write_all(b"\n")).expect("the process lives");
+    }
+
+    /// What this process spends while `receivers` get their bytes for as long as `window`.
+    pub fn measure(&self, server: &str, n: usize, receivers: &mut Self, window: Duration) -> Value {
+        let alone = self.resident_kb();
+        assert_eq!(receivers.line()["playing"], json!(n), "every receiver plays");
+        std::thread::park_timeout(SETTLE);
+        receivers.ask("now");
+        let begin = receivers.line();
+        let cpu = self.cpu_seconds();
+        std::thread::park_timeout(window);
+        receivers.ask("now");
+        let end = receivers.line();
+        let cpu = self.cpu_seconds() - cpu;
+        let grown = (self.resident_kb() - alone).max(0.0);
+        let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(0.0);
+        let gbit = (number(&end, "bytes") - number(&begin, "bytes")) * 8.0 / 1e9;
+        let seconds = number(&end, "at") - number(&begin, "at");
+        json!({
+            "server": server, "n": n, "cpu_s": cpu, "gbit": gbit, "s_per_gbit": cpu / gbit,
+            "mbps": gbit * 1_000.0 / seconds, "p50_ms": end["p50_ms"], "p99_ms": end["p99_ms"],
+            "kb_per_child": grown / n as f64,
+        })
+    }
+
+    /// Memory in use, from the kernel's own books.
+    fn resident_kb(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
     }
 
     /// User and system time so far, from the kernel's own books.
@@ -87,4 +125,24 @@ pub fn load() -> String {
 pub fn say(line: &Value) {
     println!("{line}");
     std::io::stdout().flush().expect("stdout");
+}
+
+/// Runs what a process of a benchmark does.
+pub fn run(what: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    runtime.block_on(what);
+    runtime.shutdown_background();
+}
+
+/// A list of numbers from the environment.
+pub fn numbers(name: &str, default: &str) -> Vec<usize> {
+    let list = std::env::var(name).unwrap_or_else(|_| default.into());
+    list.split(',').map(|n| n.parse().unwrap_or_else(|_| panic!("{name}: {n}"))).collect()
+}
+
+/// A duration from the environment, in seconds.
+pub fn seconds(name: &str, default: u64) -> Duration {
+    let text = std::env::var(name).unwrap_or_else(|_| default.to_string());
+    Duration::from_secs(text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
 }

@@ -42,6 +42,17 @@ impl std::fmt::Debug for Share {
     }
 }
 
+/// Ends the stream for its readers when the pulling task ends, however it does: nobody waits for what
+/// can't come.
+struct Filling(Arc<Shelf>);
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.0.lock().over = true;
+        self.0.fresh.notify_waiters();
+    }
+}
+
 /// Ends the pulling task when the last [`Share`] and [`Place`] have gone.
 struct Reading(CancellationToken);
 
@@ -56,9 +67,10 @@ impl Share {
     #[must_use]
     pub fn start(mut source: Box<dyn MediaSource>) -> Self {
         let shelf = Arc::new(Shelf::default());
-        let (filled, stop) = (Arc::clone(&shelf), CancellationToken::new());
+        let (filling, stop) = (Filling(Arc::clone(&shelf)), CancellationToken::new());
         let stopped = stop.clone();
         tokio::spawn(async move {
+            let filled = &filling.0;
             loop {
                 let item = tokio::select! {
                     item = source.next() => item,
@@ -68,12 +80,8 @@ impl Share {
                 // once.
                 let mut next = Some(item);
                 while let Some(item) = next {
-                    let over = item.is_none();
+                    let Some(item) = item else { return };
                     filled.put(item);
-                    if over {
-                        filled.fresh.notify_waiters();
-                        return;
-                    }
                     next = source.next().now_or_never();
                 }
                 filled.fresh.notify_waiters();
@@ -114,12 +122,8 @@ impl Shelf {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, item: Option<MediaItem>) {
-        let mut kept = self.lock();
-        match item {
-            Some(item) => kept.put(item),
-            None => kept.over = true,
-        }
+    fn put(&self, item: MediaItem) {
+        self.lock().put(item);
     }
 }
 

@@ -185,6 +185,19 @@ async fn a_new_epoch_is_begun_at_its_own_keyframe() {
 }
 
 #[tokio::test]
+async fn a_source_that_panics_ends_the_stream_for_its_readers() {
+    struct Broken;
+    impl MediaSource for Broken {
+        fn next(&mut self) -> BoxFuture<'_, Option<MediaItem>> {
+            Box::pin(async { panic!("on purpose") })
+        }
+    }
+    let share = Share::start(Box::new(Broken));
+    assert_eq!(soon(&mut share.join()).await, None);
+    assert!(share.is_over());
+}
+
+#[tokio::test]
 async fn the_last_to_go_ends_the_reading() {
     let (sender, share) = share();
     let place = share.join();

@@ -3,6 +3,7 @@
 //! Owns everything between a player or encoder on this machine and the node. Does not own the node,
 //! REST (see `api`) or GStreamer. All of it is written against [`ports`].
 
+pub mod certificate;
 pub mod fmp4;
 mod handle;
 pub mod hls;

@@ -15,7 +15,6 @@ use super::{
     logs::LogTail,
     observer,
     port::{NodePort, Published},
-    portal::TlsError,
     publishing::{Outside, Publishing, Source},
     recordings::Recordings,
     router,
@@ -26,6 +25,7 @@ use super::{
 };
 use crate::{
     edge::{
+        certificate::CertificateError,
         hls, http_flv,
         interest::{Interests, Pin},
         local::{Access, BindError, Gate, bind},
@@ -108,7 +108,7 @@ pub enum LocalError {
     },
     /// HTTPS can't be served.
     #[error("portal: {0}")]
-    Tls(#[from] TlsError),
+    Tls(#[from] CertificateError),
     /// A server's task died.
     #[error(transparent)]
     Task(#[from] NodeError),

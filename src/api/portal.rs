@@ -47,7 +47,7 @@ use crate::{
 };
 
 pub use clients::SEATS_PER_CLIENT_MAX;
-pub use tls::{Identity, TlsError};
+pub use tls::Identity;
 
 /// The task that serves it.
 const PORTAL: &str = "portal";

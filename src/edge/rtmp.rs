@@ -20,4 +20,4 @@ pub mod wire;
 
 pub use ingest::{FinishCause, IngestFeed, IngestKeys, KeyError, RECONNECT_WINDOW, RtmpEvent};
 pub use server::{RtmpCounters, RtmpCounts, RtmpLimits, RtmpServer};
-pub use tls::{Certificate, CertificateError};
+pub use tls::Certificate;

@@ -1,7 +1,7 @@
 //! HTTPS for a portal.
 //!
-//! Owns the certificate, read again when its file changes, and the handshakes, none of which holds up
-//! another. Does not own where a certificate comes from.
+//! Owns when the certificate is read again, and the handshakes, none of which holds up another. Does not
+//! own how it is read (see `edge::certificate`), nor where it comes from.
 
 use std::{
     io,
@@ -14,17 +14,12 @@ use std::{
 use axum::serve::Listener;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        self, ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    },
-    server::TlsStream,
-};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::api::listener::{BoundedListener, Connection};
+use crate::{
+    api::listener::{BoundedListener, Connection},
+    edge::certificate::{CertificateError, server_config},
+};
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -42,45 +37,9 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Why HTTPS can't be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file can't be read, or is no PEM.
-    #[error("{}: {source}; it must be a PEM file that this user may read", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: pem::Error,
-    },
-    /// Certificate and key don't go together.
-    #[error("{} and {}: {source}", identity.cert.display(), identity.key.display())]
-    Identity {
-        /// Which.
-        identity: Identity,
-        /// Why.
-        source: rustls::Error,
-    },
-}
-
 impl Identity {
-    fn load(&self) -> Result<TlsAcceptor, TlsError> {
-        let file = |path: &PathBuf| {
-            let path = path.clone();
-            move |source| TlsError::File { path, source }
-        };
-        let chain = CertificateDer::pem_file_iter(&self.cert).map_err(file(&self.cert))?;
-        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(file(&self.cert))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(file(&self.key))?;
-        let wrong = |source| TlsError::Identity { identity: self.clone(), source };
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(wrong)?
-                .with_no_client_auth()
-                .with_single_cert(chain, key)
-                .map_err(wrong)?;
+    fn load(&self) -> Result<TlsAcceptor, CertificateError> {
+        let mut config = server_config(&self.cert, &self.key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
@@ -100,7 +59,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(identity: Identity) -> Result<Self, TlsError> {
+    pub(super) fn new(identity: Identity) -> Result<Self, CertificateError> {
         let (acceptor, written) = (identity.load()?, identity.written());
         Ok(Self { identity, acceptor, written, looked: Instant::now() })
     }

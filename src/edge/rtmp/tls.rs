@@ -1,32 +1,19 @@
 //! RTMPS: the same port inside TLS, for encoders on other machines.
 //!
-//! Owns reading the certificate and the handshake's deadline. Does not own RTMP (see `connection`). TLS 1.2
-//! and 1.3 by rustls; no client certificates: the stream key says who may publish.
+//! Owns the handshake's deadline. Does not own RTMP (see `connection`) nor reading the certificate (see
+//! `edge::certificate`). No client certificates: the stream key says who may publish.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        self, ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{
-            CertificateDer, PrivateKeyDer,
-            pem::{self, PemObject},
-        },
-    },
-};
+use tokio_rustls::TlsAcceptor;
 use tracing::info;
 
 use super::{
     connection::{Connection, Context},
     server::count,
 };
+use crate::edge::certificate::{CertificateError, server_config};
 
 /// A certificate with its key, ready to be shown to encoders.
 #[derive(Clone)]
@@ -38,41 +25,13 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-/// Why a certificate can't be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CertificateError {
-    /// A file can't be read, or is no PEM.
-    #[error("can't use {}: {source}; a PEM file is needed, as Let's Encrypt writes it", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: pem::Error,
-    },
-    /// The two don't go together, or the key is of an unknown kind.
-    #[error("this certificate and this key can't be used together: {0}")]
-    Pair(#[from] rustls::Error),
-}
-
 impl Certificate {
     /// Reads a chain of certificates, the server's own first, and its private key, both PEM.
     ///
     /// # Errors
     /// [`CertificateError`].
     pub fn load(chain: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let fault = |path: &Path| {
-            let path = path.to_owned();
-            |source| CertificateError::Pem { path, source }
-        };
-        let certificates = CertificateDer::pem_file_iter(chain).map_err(fault(chain))?;
-        let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(fault(chain))?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(fault(key))?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(certificates, key)?;
+        let config = server_config(chain, key)?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

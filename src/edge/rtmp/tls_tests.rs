@@ -1,6 +1,6 @@
 //! Certificates of every kind that people have, and a real TLS client.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,11 +9,18 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
 };
 
 use super::*;
-use crate::edge::rtmp::{IngestKeys, RtmpLimits, RtmpServer, fuzz::client_handshake};
+use crate::edge::{
+    certificate::CertificateError,
+    rtmp::{IngestKeys, RtmpLimits, RtmpServer, fuzz::client_handshake},
+};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -88,7 +88,6 @@ fn caught_up(viewer: &Node) {
 }
 
 #[test]
-#[ignore = "depends on the timing of packets; make nat-matrix"]
 fn two_homes_meet_through_a_hole_that_outlives_the_public_node() {
     let Some(mut internet) = Internet::new() else { return };
     let scratch = Scratch::new("homes");
@@ -131,7 +130,6 @@ fn homes_between_which_no_hole_can_be_are_carried_by_the_relay() {
 }
 
 #[test]
-#[ignore = "depends on the timing of packets; make nat-matrix"]
 fn a_machine_that_changes_its_address_plays_on_without_a_byte_lost() {
     let Some(mut internet) = Internet::new() else { return };
     let scratch = Scratch::new("roaming");

@@ -57,6 +57,7 @@ mod status;
 mod streams;
 mod swarm;
 mod tasks;
+mod toll;
 mod traffic;
 mod translate;
 mod wishes;
@@ -139,7 +140,7 @@ impl Node {
         let key = identity::keypair(*data.node_seed).ok_or_else(no_key)?;
         let peer = key.public().to_peer_id();
         let node = identity::node_id(&peer).ok_or_else(no_key)?;
-        let mut swarm = swarm::build(key.clone(), &config)?;
+        let (mut swarm, toll) = swarm::build(key.clone(), &config, clock)?;
         let listen = swarm::listen(&mut swarm, &config).await?;
 
         let tasks = Tasks::new(config.panic_in.clone());
@@ -167,12 +168,10 @@ impl Node {
             told: told.clone(),
             inner: Arc::new(inner),
         };
-        // The queue is empty and longer than one.
-        let ceiling = MediaCommand::Relay(RelayInput::Uplink { ceiling: config.uplink });
-        let _ = shared.media.try_send(ceiling);
 
-        let media = Media::new(clock, tasks.clone(), media, news_in.clone(), told);
+        let media = Media::new(clock, tasks.clone(), toll.clone(), media, news_in.clone(), told);
         let (overlay, journal) = overlay(&config, node, clock)?;
+        limit_first(&shared, &config);
         let driver = Driver {
             swarm,
             overlay,
@@ -195,6 +194,7 @@ impl Node {
             paths: paths::Paths::default(),
             places: relaying::Places::default(),
             relay_choice: config.relay,
+            taken: toll::taken::Taken::new(toll, Instant::now()),
             only: config.only(),
             carrying: carrying::Carrying::new(config.private_streams, Instant::now()),
             told: None,
@@ -214,6 +214,13 @@ impl Node {
         tasks.spawn_vital(tasks::OVERLAY, driver.run());
         Ok((handle, Running { tasks }))
     }
+}
+
+/// The upload limit holds before anything is sent.
+fn limit_first(shared: &Shared, config: &NodeConfig) {
+    let ceiling = MediaCommand::Relay(RelayInput::Uplink { ceiling: config.uplink });
+    // The queue is empty and longer than one.
+    let _ = shared.media.try_send(ceiling);
 }
 
 fn overlay(

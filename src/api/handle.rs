@@ -112,6 +112,7 @@ impl From<NodeSnapshot> for NodeState {
             idle_closed,
             circuits_served,
             circuits_refused,
+            circuit_bytes,
             ..
         } = now.driver;
         let limits = Limits {
@@ -133,6 +134,7 @@ impl From<NodeSnapshot> for NodeState {
                 ("idle_closed", idle_closed),
                 ("circuits_served", circuits_served),
                 ("circuits_refused", circuits_refused),
+                ("circuit_bytes", circuit_bytes),
             ],
             overlay: now.overlay,
             uptime: now.uptime,

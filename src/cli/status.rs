@@ -56,6 +56,7 @@ impl Rates {
             "out_kbps": kbps(sent.saturating_sub(sent_before), elapsed),
             "sent_bytes": sent,
             "sent_media_bytes": snapshot.sent_media_bytes,
+            "relayed_bytes": snapshot.driver.circuit_bytes,
             "received_bytes": received,
             "usable_bps": snapshot.overlay.capacity.usable,
             "promised_bps": snapshot.overlay.capacity.promised,

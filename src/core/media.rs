@@ -21,6 +21,7 @@ pub mod flv;
 pub mod frame;
 pub mod init;
 pub mod normalize;
+pub mod pacer;
 mod ranges;
 pub mod relay;
 pub mod repair;

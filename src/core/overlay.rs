@@ -146,6 +146,7 @@ impl Overlay {
         let limits = Limits {
             uplink: config.uplink,
             estimate: None,
+            relayed: crate::units::Bitrate::ZERO,
             max_copies: config.max_copies,
             max_total_copies: config.max_total_copies,
         };

@@ -53,6 +53,7 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 use super::{
     Event, NodeConfig,
     behaviour::{Behaviour, BehaviourEvent, announcements_topic},
+    clock::Clock,
     codec::Asked,
     drowsy::Drowsy,
     feed::{
@@ -220,7 +221,7 @@ impl Hostile {
             mdns: false,
             ..NodeConfig::default()
         };
-        let mut swarm = swarm::build(key.clone(), &config).unwrap();
+        let mut swarm = swarm::build(key.clone(), &config, Clock::start()).unwrap().0;
         let listen = swarm::listen(&mut swarm, &config).await.unwrap();
         let peer = key.public().to_peer_id();
         let node = identity::node_id(&peer).unwrap();

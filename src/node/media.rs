@@ -41,6 +41,7 @@ use super::{
     repair::RepairNews,
     run::News,
     tasks::{self, Tasks},
+    toll::Toll,
     traffic::Meter,
     translate,
 };
@@ -173,6 +174,9 @@ pub struct Media {
     relay: Relay<WireChunk>,
     clock: Clock,
     tasks: Tasks,
+    toll: Toll,
+    /// Of what circuits were written, how much the relay knows of.
+    tolled: u64,
     feeds: BTreeMap<FeedKey, Feed>,
     sinks: BTreeMap<SinkId, Sink>,
     meters: StreamMeters,
@@ -195,6 +199,7 @@ impl Media {
     pub fn new(
         clock: Clock,
         tasks: Tasks,
+        toll: Toll,
         commands: mpsc::Receiver<MediaCommand>,
         news: mpsc::Sender<News>,
         told: broadcast::Sender<Event>,
@@ -204,6 +209,8 @@ impl Media {
             relay: Relay::new(RelayConfig::default(), clock.now()),
             clock,
             tasks,
+            tolled: toll.bytes(),
+            toll,
             feeds: BTreeMap::new(),
             sinks: BTreeMap::new(),
             meters: StreamMeters::default(),
@@ -279,6 +286,16 @@ impl Media {
         self.relay.handle_input(input, self.clock.now());
     }
 
+    /// Feeds leave what circuits through this node used of the uplink.
+    fn make_room(&mut self) {
+        let paid = self.toll.bytes();
+        if paid != self.tolled {
+            let bytes = usize::try_from(paid - self.tolled).unwrap_or(usize::MAX);
+            self.tolled = paid;
+            self.input(RelayInput::Spent { bytes });
+        }
+    }
+
     /// Counts what a command says.
     fn note(&mut self, input: &RelayInput<WireChunk>) {
         match input {
@@ -299,6 +316,7 @@ impl Media {
                 self.meters.certified(*stream, &cert.cert);
                 self.keys.learn(*stream, cert);
             }
+            RelayInput::Uplink { ceiling } => self.toll.set_uplink(*ceiling),
             // Whatever ended it before does not count for those who read it now.
             RelayInput::Open { stream, .. } => {
                 self.meters.joined(*stream, self.clock.now());
@@ -365,6 +383,7 @@ impl Media {
     }
 
     fn drain(&mut self) {
+        self.make_room();
         while let Some(output) = self.relay.poll_output() {
             match output {
                 RelayOutput::Down { feed, frames } => {

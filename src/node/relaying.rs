@@ -28,7 +28,7 @@ use super::{
     paths::Change,
     reach::{self, ReachView, Upnp, Verdict},
     run::Driver,
-    serving,
+    serving, toll,
 };
 
 /// A circuit lives at most so long; its ends make another one, and lose nothing by that.
@@ -41,8 +41,6 @@ const RESERVATIONS_PER_PEER_MAX: usize = 2;
 const RESERVATION: Duration = Duration::from_secs(3_600);
 /// Circuits that one node has here: a viewer with several parents behind NATs.
 const CIRCUITS_PER_PEER_MAX: usize = 6;
-/// Under an upload limit relaying gets at most this share of it, one in so many parts.
-const UPLINK_PARTS: u64 = 4;
 /// Relays at which a node behind a NAT holds a place: one may die.
 const RESERVED_AT: usize = 2;
 /// After a refusal a relay is left alone for so long.
@@ -52,16 +50,16 @@ const NEW_FOR: Duration = Duration::from_secs(10);
 
 /// The relay that this node is for others; silent until it can be dialled.
 pub fn server(me: PeerId, config: &NodeConfig) -> serving::Behaviour {
-    let share = config.uplink.map(|uplink| uplink.as_bps() / UPLINK_PARTS);
+    let share = config.uplink.map(|uplink| toll::share(uplink).as_bps());
     let rate = config.relay_rate.as_bps().min(share.unwrap_or(u64::MAX)).max(1);
-    let most = share.map_or(u64::MAX, |share| (share / rate).max(1));
-    let circuits = u64::from(config.relay_circuits).min(most);
     let mut settings = relay::Config {
         max_reservations: RESERVATIONS_MAX,
         max_reservations_per_peer: RESERVATIONS_PER_PEER_MAX,
         reservation_duration: RESERVATION,
         reservation_rate_limiters: Vec::new(),
-        max_circuits: usize::try_from(circuits).unwrap_or(usize::MAX),
+        // However many there are, together they keep to their share of the uplink (`toll`); most of
+        // them only bring two nodes together and carry next to nothing.
+        max_circuits: usize::try_from(config.relay_circuits).unwrap_or(usize::MAX),
         max_circuits_per_peer: CIRCUITS_PER_PEER_MAX,
         max_circuit_duration: CIRCUIT_MAX,
         max_circuit_bytes: rate / 8 * CIRCUIT_MAX.as_secs(),
@@ -197,6 +195,9 @@ impl Driver {
         }
         for connection in self.paths.take_replaced(now) {
             self.swarm.close_connection(connection);
+        }
+        if let Some(taken) = self.taken.look(now) {
+            self.input(Input::Relayed(taken));
         }
         for relay in self.paths.relays().into_iter().chain(self.places.held.keys().copied()) {
             self.links.touch(&relay);

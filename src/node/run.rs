@@ -45,6 +45,7 @@ use super::{
     status::{DriverCounters, LinkView},
     streams::Streams,
     tasks,
+    toll::taken::Taken,
 };
 
 /// News that wait for the overlay task.
@@ -159,6 +160,8 @@ pub struct Driver {
     /// Its places at relays.
     pub(super) places: Places,
     pub(super) relay_choice: RelayChoice,
+    /// What circuits through this node take.
+    pub(super) taken: Taken,
     /// In privacy mode, the only node that this one speaks with.
     pub(super) only: Option<Multiaddr>,
     /// Streams carried for members that name no address.
@@ -317,7 +320,7 @@ impl Driver {
         DriverReport {
             links: links.collect(),
             overlay: self.overlay.snapshot(),
-            counters: self.counters,
+            counters: DriverCounters { circuit_bytes: self.taken.bytes(), ..self.counters },
             reach: self.reach_view(),
         }
     }

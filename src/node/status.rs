@@ -126,6 +126,8 @@ pub struct DriverCounters {
     pub circuits_served: u64,
     /// Of these, refused by the limits.
     pub circuits_refused: u64,
+    /// Bytes sent to relayed connections, both directions together.
+    pub circuit_bytes: u64,
 }
 
 /// Puts the parts together.

@@ -11,19 +11,22 @@ use std::{
 
 use hickory_resolver::system_conf::read_system_conf;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, core::transport::ListenerId, dns, futures::StreamExt,
-    identity::Keypair, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux,
+    Multiaddr, Swarm, SwarmBuilder, Transport, core::transport::ListenerId, dns,
+    futures::StreamExt, identity::Keypair, multiaddr::Protocol, noise, quic, swarm::SwarmEvent,
+    tcp, yamux,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     behaviour::Behaviour,
+    clock::Clock,
     coalesce::Coalescing,
     config::{DEFAULT_PORT, NodeConfig},
     drowsy::Drowsy,
     error::StartError,
     reach::is_link_local,
+    toll::{Toll, Tolling},
 };
 
 /// Credit that a QUIC receiver grants one stream: with the library's 10 MB a slow child would pile
@@ -43,11 +46,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Binding the listeners takes at most this.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Builds the swarm; nothing listens yet.
+/// Builds the swarm; nothing listens yet. Beside it what its circuits pay, which is nothing until a
+/// limit is told.
 ///
 /// # Errors
 /// [`StartError::Transport`] when a transport or behaviour can't be built.
-pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Drowsy<Behaviour>>, StartError> {
+pub fn build(
+    key: Keypair,
+    config: &NodeConfig,
+    clock: Clock,
+) -> Result<(Swarm<Drowsy<Behaviour>>, Toll), StartError> {
+    let toll = Toll::new(clock);
     let wrong = |reason: String| StartError::Transport { reason };
     // A small container may have no resolv.conf: addresses without names still work there.
     let (names, options) = read_system_conf().unwrap_or_else(|error| {
@@ -59,16 +68,20 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Drowsy<Behaviour
         .with_tcp(
             tcp::Config::default().nodelay(true),
             |key: &Keypair| noise::Config::new(key).map(Coalescing),
-            yamux::Config::default,
+            || Tolling(yamux::Config::default(), toll.clone()),
         )
         .map_err(|error| wrong(error.to_string()))?
-        .with_quic_config(|mut quic| {
-            quic.max_stream_data = QUIC_STREAM_CREDIT;
-            quic.max_connection_data = QUIC_CONNECTION_CREDIT;
-            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
-            quic.max_idle_timeout = QUIC_IDLE_MS;
-            quic
+        .with_other_transport(|key| {
+            let mut config = quic::Config::new(key);
+            config.max_stream_data = QUIC_STREAM_CREDIT;
+            config.max_connection_data = QUIC_CONNECTION_CREDIT;
+            config.keep_alive_interval = QUIC_KEEP_ALIVE;
+            config.max_idle_timeout = QUIC_IDLE_MS;
+            let toll = toll.clone();
+            quic::tokio::Transport::new(config)
+                .map(move |(peer, connection), _| (peer, toll.at(connection)))
         })
+        .map_err(|error| match error {})?
         .with_dns_config(names, options)
         .with_relay_client(noise::Config::new, yamux::Config::default)
         .map_err(|error| wrong(error.to_string()))?
@@ -77,7 +90,7 @@ pub fn build(key: Keypair, config: &NodeConfig) -> Result<Swarm<Drowsy<Behaviour
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_CONNECTION))
         .with_connection_timeout(CONNECT_TIMEOUT)
         .build();
-    Ok(swarm)
+    Ok((swarm, toll))
 }
 
 /// Binds every configured address and waits until each has a real port.

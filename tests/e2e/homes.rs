@@ -199,6 +199,52 @@ fn in_privacy_mode_only_the_supernode_ever_sees_the_viewer() {
     whole(source, &viewer, &tee, &file);
 }
 
+/// A relay's own stream and the one that it relays, together, at the socket.
+#[test]
+#[ignore = "half a minute; make nat-matrix"]
+fn a_relay_keeps_to_its_uplink_with_all_that_it_sends() {
+    const UPLINK: u64 = 1_600_000;
+    let Some(mut internet) = Internet::new() else { return };
+    let scratch = Scratch::new("relay-uplink");
+    let (tee, file) = (scratch.file("cut.flv"), scratch.file("played.flv"));
+    let street = internet.public("public", 1);
+    let (one, two) =
+        (internet.home("source", 11, Nat::Symmetric), internet.home("viewer", 12, Nat::Symmetric));
+    let uplink = format!("{}kbit", UPLINK / 1_000);
+    let own = ["--role", "supernode", "--stripes", "4", "--uplink", &uplink];
+    let relay = street.node(&[&PICTURE[..], &COMMON, &own].concat());
+    let listen = relay.ready["listen"].as_array().unwrap();
+    let mut addrs = listen.iter().filter_map(|addr| addr.as_str());
+    let addr = addrs.find(|addr| addr.starts_with("/ip4/198.") && addr.contains("/tcp/")).unwrap();
+    // More viewers than the relay can serve, none of whom forwards.
+    let crowd: Vec<Node> = (2..6)
+        .map(|number| {
+            let host = internet.public("one of many", number);
+            let link = relay.ready("stream");
+            let seed = ["seed", &link, "--bootstrap", addr, "--max-copies", "0"];
+            host.node(&[&seed[..], &COMMON].concat())
+        })
+        .collect();
+    relay.wait("status", SOON, |status| status["promised_bps"].as_u64() > Some(UPLINK / 2));
+    let before = status_of(&relay);
+    assert_eq!(before["usable_bps"], UPLINK, "{before}");
+    let (source, link) = publish(&one, addr, &tee, &[]);
+    let viewer = watch(&two, addr, &link, &file);
+    assert_eq!(status_of(&viewer)["circuits"], 1);
+    let fewer = |status: &serde_json::Value| status["usable_bps"].as_u64() < Some(UPLINK);
+    let (from, first) = relay.wait_from(relay.mark(), "status", SOON, fewer);
+    let (_, last) = relay.wait_from(from, "status", SOON, |status| {
+        status["uptime_ms"].as_u64() > first["uptime_ms"].as_u64().map(|ms| ms + 10_000)
+    });
+    let more = |field: &str| last[field].as_u64().unwrap() - first[field].as_u64().unwrap();
+    let (own, relayed, ms) = (more("sent_bytes"), more("relayed_bytes"), more("uptime_ms"));
+    println!("{own} bytes of its own and {relayed} relayed in {ms} ms, at {UPLINK} bit/s");
+    assert!(relayed > 10_000);
+    assert!((own + relayed) * 8_000 <= UPLINK * ms, "{own} + {relayed} in {ms} ms");
+    more_bytes(&viewer, 50_000);
+    drop((crowd, source));
+}
+
 /// Every kind of router with every other: how they meet, and after which time the viewer plays.
 #[test]
 #[ignore = "minutes; make nat-matrix"]

@@ -93,8 +93,9 @@ pub use self::{
 };
 use super::{
     chunk::Payload,
+    pacer::Pacer,
     repair::{RepairAnswer, RepairHave, RepairWant},
-    scheduler::{Class, Pacer, Turn, Turns},
+    scheduler::{Class, Turn, Turns},
 };
 use crate::{
     ids::{Direction, FeedKey, NodeId, StreamId, StripeSet},

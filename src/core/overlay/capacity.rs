@@ -12,6 +12,8 @@ pub(super) struct Limits {
     pub(super) uplink: Option<Bitrate>,
     /// As measured.
     pub(super) estimate: Option<Bitrate>,
+    /// Of the told one, what circuits take that run through this node.
+    pub(super) relayed: Bitrate,
     /// Copies of one stream.
     pub(super) max_copies: Option<u32>,
     /// Copies of all streams.
@@ -33,12 +35,15 @@ pub(super) struct Promised {
 pub(super) const SIXTEENTHS: u32 = 16;
 
 impl Limits {
-    /// The uplink that may be used: an explicit one as told, else a share of the measured or
-    /// assumed one.
+    /// The uplink that may be used: an explicit one as told less what is relayed for others, else a
+    /// share of the measured or assumed one.
     pub(super) fn usable(&self, tuning: &Tuning) -> Bitrate {
-        self.uplink.unwrap_or_else(|| {
+        let measured = || {
             let estimate = self.estimate.unwrap_or(tuning.uplink_unmeasured);
             estimate.percent(tuning.measured_share_percent)
+        };
+        self.uplink.map_or_else(measured, |told| {
+            Bitrate::from_bps(told.as_bps().saturating_sub(self.relayed.as_bps()))
         })
     }
 
@@ -86,6 +91,20 @@ mod tests {
         assert_eq!(slots(limit, Promised::default(), two_of, 1), 2);
         let one = Promised { rate: two_of, of_stream: 1, sixteenths: 16 };
         assert_eq!(slots(limit, one, two_of, 1), 1);
+    }
+
+    #[test]
+    fn what_is_relayed_for_others_leaves_fewer_slots() {
+        let uplink = Some(Bitrate::from_mbps(6));
+        let relayed = Bitrate::from_mbps(1);
+        let rate = Bitrate::from_mbps(1);
+        let limits = Limits { uplink, relayed, ..Limits::default() };
+        assert_eq!(slots(limits, Promised::default(), rate, 4), 18);
+        let more = Limits { relayed: Bitrate::from_mbps(60), ..limits };
+        assert_eq!(slots(more, Promised::default(), rate, 4), 0);
+        // A measured uplink is what children acknowledge beside all else.
+        let unlimited = Limits { relayed, ..Limits::default() };
+        assert_eq!(slots(unlimited, Promised::default(), rate, 1), 7);
     }
 
     #[test]

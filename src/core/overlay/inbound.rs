@@ -62,6 +62,10 @@ impl Overlay {
                 self.forwarder.limits.estimate = Some(rate);
                 self.forwarder.enforce_limits(&mut self.local);
             }
+            Input::Relayed(rate) => {
+                self.forwarder.limits.relayed = rate;
+                self.forwarder.enforce_limits(&mut self.local);
+            }
             Input::Rate { stream, rate, k } => {
                 if let Some(watch) = self.watches.get_mut(&stream)
                     && k.is_power_of_two()
@@ -174,6 +178,7 @@ impl Overlay {
             | Input::ChildShed { .. }
             | Input::Released { .. }
             | Input::UplinkEstimate(_)
+            | Input::Relayed(_)
             | Input::Rate { .. }
             | Input::StreamEnded { .. }
             | Input::Paused { .. }

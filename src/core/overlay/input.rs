@@ -215,6 +215,8 @@ pub enum Input {
     },
     /// A new estimate of the uplink; an explicit `--uplink` overrides it.
     UplinkEstimate(Bitrate),
+    /// What circuits through this node take of an explicit uplink from now on.
+    Relayed(Bitrate),
     /// A verified certificate says what the stream is made of.
     Rate {
         /// Which stream.

@@ -97,7 +97,7 @@ pub use link::{StreamLink, StreamRef};
 pub use meters::StreamStats;
 pub use pictures::{PICTURE_BYTES_MAX, PictureMaker};
 pub use playback::{Playback, PlaybackItem, WatchSpec};
-pub use publisher::{PublishSpec, Publisher};
+pub use publisher::{Adaptive, PublishSpec, Publisher};
 pub use reach::{NatKind, ReachView, Transport, Upnp, Verdict};
 pub use status::{DriverCounters, LinkView, NodeSnapshot, PlayerStats, StreamRole, StreamStatus};
 pub use tasks::Tasks;

@@ -192,6 +192,7 @@ async fn publish(handle: &Handle, name: &str) -> Publisher {
         k: Some(8),
         rate: Some(RATE),
         preview: false,
+        adaptive: None,
     };
     let mut publisher = handle.publish(spec).await.expect("publishing");
     publisher.push_tag(sequence_header()).await.expect("the stream lives");

@@ -104,6 +104,7 @@ impl SimSource {
             k: self.model.stripes,
             epoch: self.epoch,
             thumbnail: None,
+            floor: None,
         }
     }
 

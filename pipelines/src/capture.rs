@@ -53,6 +53,7 @@ pub struct Capture {
     shutter: Shutter,
     thread: Option<JoinHandle<()>>,
     encoder_name: String,
+    has_rate: bool,
     description: String,
 }
 
@@ -71,7 +72,7 @@ impl Capture {
         spec.check()?;
         let plan = plan::Plan::make(spec)?;
         let (outlet, shutter, events) = Outlet::new(EVENTS_MAX);
-        let encoder_name = plan.encoder_name.clone();
+        let (encoder_name, has_rate) = (plan.encoder_name.clone(), plan.rate.is_some());
         let watch = watch::Watch::start(plan, outlet)?;
         let description = watch.description().to_owned();
         let control = watch.control();
@@ -79,7 +80,10 @@ impl Capture {
             .name("astral-capture".to_owned())
             .spawn(move || watch.run())
             .map_err(|error| CaptureError::State { message: format!("no thread: {error}") })?;
-        Ok((Self { control, shutter, thread: Some(thread), encoder_name, description }, events))
+        Ok((
+            Self { control, shutter, thread: Some(thread), encoder_name, has_rate, description },
+            events,
+        ))
     }
 
     /// Ends the stream after what was captured so far; [`CaptureEvent::Ended`] follows within two seconds
@@ -92,6 +96,17 @@ impl Capture {
     /// and `own` when the user's description brings its encoder.
     pub fn encoder_name(&self) -> &str {
         &self.encoder_name
+    }
+
+    /// Whether there is an encoder of ours, whose rate [`Self::set_video_bitrate`] changes.
+    pub const fn can_change_bitrate(&self) -> bool {
+        self.has_rate
+    }
+
+    /// Changes the rate of the picture, in kbit/s, while it runs; the encoder follows within some
+    /// pictures. False when the encoder does not take it.
+    pub fn set_video_bitrate(&self, kbps: u32) -> bool {
+        self.control.set_rate(kbps)
     }
 
     /// The pipeline as it was started, in the syntax of `gst-launch-1.0`. Devices are set on its named

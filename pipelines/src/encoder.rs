@@ -37,6 +37,63 @@ pub enum Encoder {
     VideoToolbox,
 }
 
+/// How an encoder's rate is changed while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RateProperty {
+    /// Its property `bitrate`, in kbit/s.
+    Kbps,
+    /// Its property `bitrate`, in bit/s.
+    Bps,
+    /// A control of the driver, `video_bitrate`, in bit/s.
+    Control,
+}
+
+/// The name that every shipped description of an encoder gives it.
+pub(crate) const ENCODER: &str = "venc";
+
+impl RateProperty {
+    /// Changes the rate of `encoder`; false when it can't be changed now.
+    pub(crate) fn set(self, encoder: &gst::Element, kbps: u32) -> bool {
+        let bps = kbps.saturating_mul(1000);
+        let changeable = |name| {
+            encoder.find_property(name).is_some_and(|property| {
+                let stopped = encoder.current_state() < gst::State::Paused;
+                stopped || property.flags().contains(gst::PARAM_FLAG_MUTABLE_PLAYING)
+            })
+        };
+        match self {
+            Self::Kbps | Self::Bps if !changeable("bitrate") => false,
+            Self::Kbps => set_number(encoder, kbps),
+            Self::Bps => set_number(encoder, bps),
+            Self::Control => {
+                let known = encoder.find_property("extra-controls").is_some();
+                if known {
+                    let controls = format!("controls,video_bitrate={bps}");
+                    encoder.set_property_from_str("extra-controls", &controls);
+                }
+                known
+            }
+        }
+    }
+}
+
+/// Sets `bitrate`, signed in some encoders; false when the number is out of its range.
+fn set_number(encoder: &gst::Element, value: u32) -> bool {
+    let Some(property) = encoder.find_property("bitrate") else { return false };
+    let unsigned = property.downcast_ref::<gst::glib::ParamSpecUInt>();
+    let signed = property.downcast_ref::<gst::glib::ParamSpecInt>();
+    match (unsigned, signed, i32::try_from(value)) {
+        (Some(range), ..) if (range.minimum()..=range.maximum()).contains(&value) => {
+            encoder.set_property("bitrate", value);
+        }
+        (_, Some(range), Ok(value)) if (range.minimum()..=range.maximum()).contains(&value) => {
+            encoder.set_property("bitrate", value);
+        }
+        _ => return false,
+    }
+    true
+}
+
 /// An encoder that was found to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -44,16 +101,27 @@ pub(crate) struct Candidate {
     pub(crate) element: &'static str,
     /// Its shipped description.
     pub(crate) shipped: (&'static str, &'static str),
+    /// How its rate changes.
+    pub(crate) rate: RateProperty,
 }
 
-const VA: Candidate = Candidate { element: "vah264enc", shipped: shelf::ENCODE_VA };
-const VAAPI: Candidate = Candidate { element: "vaapih264enc", shipped: shelf::ENCODE_VAAPI };
-const NVENC: Candidate = Candidate { element: "nvh264enc", shipped: shelf::ENCODE_NVENC };
-const V4L2: Candidate = Candidate { element: "v4l2h264enc", shipped: shelf::ENCODE_V4L2 };
-const VIDEO_TOOLBOX: Candidate =
-    Candidate { element: "vtenc_h264", shipped: shelf::ENCODE_VIDEOTOOLBOX };
-const X264: Candidate = Candidate { element: "x264enc", shipped: shelf::ENCODE_X264 };
-const OPENH264: Candidate = Candidate { element: "openh264enc", shipped: shelf::ENCODE_OPENH264 };
+const VA: Candidate =
+    Candidate { element: "vah264enc", shipped: shelf::ENCODE_VA, rate: RateProperty::Kbps };
+const VAAPI: Candidate =
+    Candidate { element: "vaapih264enc", shipped: shelf::ENCODE_VAAPI, rate: RateProperty::Kbps };
+const NVENC: Candidate =
+    Candidate { element: "nvh264enc", shipped: shelf::ENCODE_NVENC, rate: RateProperty::Kbps };
+const V4L2: Candidate =
+    Candidate { element: "v4l2h264enc", shipped: shelf::ENCODE_V4L2, rate: RateProperty::Control };
+const VIDEO_TOOLBOX: Candidate = Candidate {
+    element: "vtenc_h264",
+    shipped: shelf::ENCODE_VIDEOTOOLBOX,
+    rate: RateProperty::Kbps,
+};
+const X264: Candidate =
+    Candidate { element: "x264enc", shipped: shelf::ENCODE_X264, rate: RateProperty::Kbps };
+const OPENH264: Candidate =
+    Candidate { element: "openh264enc", shipped: shelf::ENCODE_OPENH264, rate: RateProperty::Bps };
 
 impl Encoder {
     /// Best first. When none is installed, the last is the one worth installing.
@@ -169,6 +237,28 @@ mod tests {
         crate::init().unwrap();
         assert_eq!(Encoder::X264.choose(&values()).unwrap(), X264);
         assert_eq!(Encoder::OpenH264.choose(&values()).unwrap(), OPENH264);
+    }
+
+    #[test]
+    fn every_shipped_encoder_has_the_name_by_which_its_rate_is_changed() {
+        for candidate in Encoder::Auto.candidates() {
+            let (path, text) = candidate.shipped;
+            assert!(text.contains(&format!("{} name={ENCODER} ", candidate.element)), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_rate_of_both_software_encoders_changes_in_their_own_units() {
+        crate::init().unwrap();
+        for (candidate, expected) in [(X264, 450), (OPENH264, 450_000)] {
+            let encoder = gst::ElementFactory::make(candidate.element).build().unwrap();
+            assert!(candidate.rate.set(&encoder, 450), "{}", candidate.element);
+            assert_eq!(encoder.property::<u32>("bitrate"), expected, "{}", candidate.element);
+        }
+        let encoder = gst::ElementFactory::make("x264enc").build().unwrap();
+        assert!(!X264.rate.set(&encoder, u32::MAX), "more than it takes");
+        let none = gst::ElementFactory::make("identity").build().unwrap();
+        assert!(!RateProperty::Kbps.set(&none, 450) && !RateProperty::Control.set(&none, 450));
     }
 
     #[test]

@@ -179,7 +179,11 @@ impl NodePort for Handle {
                 // For an own stream the wish is known before the relay hears of it.
                 if let Some(own) = self.publish_state(*id) {
                     flow.paused = own.paused;
-                    flow.own = Some(OwnFlow { name: own.name, preview: own.preview });
+                    flow.own = Some(OwnFlow {
+                        name: own.name,
+                        preview: own.preview,
+                        encoder: own.encoder,
+                    });
                 }
             }
             Ok(state)

@@ -222,6 +222,10 @@ fn stream(sheet: &mut Sheet, state: &NodeState, stats: &StatsDto) {
     ] {
         sheet.gauge(metric, help, &labels, number);
     }
+    if let Some(bps) = stats.encoder_bps {
+        let help = "The picture's rate, as its encoder follows the uplink";
+        sheet.gauge("astral_stream_encoder_bits_per_second", help, &labels, exact(bps));
+    }
     let relay = state.relay.streams.iter().find(|relay| relay.stream == stats.id);
     for parent in relay.into_iter().flat_map(|relay| &relay.parents) {
         let node = parent.feed.peer.short();

@@ -82,6 +82,8 @@ pub struct OwnFlow {
     pub name: String,
     /// Not announced yet: this machine alone sees it.
     pub preview: bool,
+    /// The rate of its picture by now, where the encoder follows the uplink.
+    pub encoder: Option<Bitrate>,
 }
 
 /// What is changed while the node runs.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Picture,
-    node::{PublishSpec, Publisher, PushError},
+    node::{Adaptive, PublishSpec, Publisher, PushError},
 };
 
 /// Bits per second of the encoded sound.
@@ -68,6 +68,10 @@ pub struct PublishArgs {
     /// Encoder; auto picks hardware that really works here
     #[arg(long, value_enum, default_value_t, help_heading = "Picture")]
     encoder: EncoderChoice,
+    /// Let the encoder follow the uplink: lower where one copy of --bitrate does not fit, up again
+    /// when it does
+    #[arg(long, conflicts_with = "rtmp_in", help_heading = "Picture")]
+    adaptive: bool,
     /// Number of stripes: 1, 2, 4, 8 or 16 [default: so that one stripe is 250-400 kbit/s]
     #[arg(long, value_name = "K", value_parser = stripes)]
     stripes: Option<u8>,
@@ -129,6 +133,15 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
         ),
         None => None,
     };
+    let can_adapt = capture.as_ref().is_some_and(|(capture, _)| capture.can_change_bitrate());
+    if args.adaptive && !can_adapt {
+        return Err(Usage(
+            "--adaptive: nothing is encoded here whose rate could change: the file's own H.264 is sent \
+             as it is, or the description brings an encoder of its own instead of {encoder}"
+                .into(),
+        )
+        .into());
+    }
     let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
     let mut publisher = host.handle.publish(spec).await?;
     if let Some(path) = &args.tee {
@@ -148,7 +161,7 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
             let (end_wanted, out) = (publisher.end_wanted(), host.out);
             let fed = async {
                 tokio::select! {
-                    outcome = feed(&mut publisher, events, out) => outcome,
+                    outcome = feed(&mut publisher, &capture, events, out) => outcome,
                     // By the API: an end like any other.
                     () = end_wanted => Ok(()),
                 }
@@ -181,15 +194,26 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
 /// Moves captured bytes into the stream until the capture ends.
 async fn feed(
     publisher: &mut Publisher,
+    capture: &Capture,
     mut events: mpsc::Receiver<CaptureEvent>,
     out: Output,
 ) -> anyhow::Result<()> {
     let mut is_lost = false;
+    let mut rate = publisher.picture_rate();
     while let Some(event) = events.recv().await {
         match event {
             CaptureEvent::Bytes(flv) => match publisher.push(flv).await {
                 Err(PushError::Ended) => break,
-                outcome => outcome?,
+                outcome => {
+                    outcome?;
+                    let wanted = publisher.picture_rate();
+                    if let Some(new) = wanted.filter(|_| wanted != rate) {
+                        rate = wanted;
+                        if !capture.set_video_bitrate(kbps(new)) {
+                            tracing::warn!("the encoder does not take {new}: its rate stays");
+                        }
+                    }
+                }
             },
             CaptureEvent::Restarted => {
                 publisher.restart();
@@ -253,8 +277,9 @@ impl PublishArgs {
 
     fn publish_spec(&self, name: StreamName) -> PublishSpec {
         // A file and an encoder keep their own rate, which is measured.
-        let encoded_here = self.camera.is_some() || self.screen || self.test;
+        let encoded_here = self.camera.is_some() || self.screen || self.test || self.adaptive;
         let audio = Bitrate::from_kbps(AUDIO_KBPS.into());
+        let adaptive = Adaptive { picture: self.picture.bitrate(), sound: audio };
         PublishSpec {
             title: self.title.clone().unwrap_or_else(|| name.to_string()),
             name,
@@ -262,6 +287,7 @@ impl PublishArgs {
             tags: self.tags.clone(),
             k: self.stripes,
             preview: self.preview,
+            adaptive: self.adaptive.then_some(adaptive),
             rate: encoded_here
                 .then(|| Bitrate::from_bps(self.picture.bitrate().as_bps() + audio.as_bps())),
         }

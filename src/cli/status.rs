@@ -10,6 +10,7 @@ use std::{
 use astral_core::{
     ids::{NodeId, StreamId},
     overlay::{NoCapacityReason, RegistrationView, Role, WatchView},
+    units::Bitrate,
 };
 use serde_json::{Value, json};
 
@@ -106,6 +107,7 @@ fn stream(id: StreamId, status: &StreamStatus, watch: Option<&WatchView>) -> Val
         "bytes": status.bytes,
         "delivered_bytes": status.stats.delivered_bytes,
         "delay_ms": status.stats.delay_ms,
+        "encoder_bps": status.encoder_bps,
         "paused": status.stats.paused,
         "reconnecting": status.stats.reconnecting,
     })
@@ -138,7 +140,12 @@ pub fn line(status: &Value) -> String {
         let name = stream["name"].as_str().unwrap_or("stream");
         let children = stream["children"].as_array().map_or(0, Vec::len);
         let facts = match stream["role"].as_str() {
-            Some("source") => format!("live to {children} nodes"),
+            Some("source") => {
+                let encoder = stream["encoder_bps"].as_u64().map(Bitrate::from_bps);
+                let encoder =
+                    encoder.map_or_else(String::new, |rate| format!(", encoder at {rate}"));
+                format!("live to {children} nodes{encoder}")
+            }
             _ => format!(
                 "{fed}/{} stripes, {} hops, {} ms behind, {children} children",
                 parents.count(),
@@ -226,6 +233,12 @@ pub fn in_words(event: &Event) -> Option<String> {
         Event::Paused { reconnecting: true, .. } => "the source's encoder is reconnecting".into(),
         Event::Paused { .. } => "paused by the source".into(),
         Event::Resumed { .. } => "resumed".into(),
+        Event::EncoderRate { bps, ceiling_bps, .. } if bps == ceiling_bps => {
+            format!("the encoder is back at {bps}")
+        }
+        Event::EncoderRate { bps, .. } => {
+            format!("the encoder goes to {bps}, as far as the uplink lets one copy pass")
+        }
         Event::Ended { reason, .. } => format!("the stream is over ({})", word(reason)),
         Event::Skipped { from, to, cause, .. } => {
             format!("skipped chunks {from} to {to} ({cause})")

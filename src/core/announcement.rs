@@ -104,6 +104,10 @@ pub struct AnnouncementDraft {
     pub epoch: u64,
     /// blake3 of the thumbnail, when there is one.
     pub thumbnail: Option<[u8; 32]>,
+    /// The lowest rate of an encoder that follows the uplink; `None` = the rate stays. Not announced:
+    /// it says how much of a small uplink this node has to keep for one copy.
+    #[serde(default)]
+    pub floor: Option<Bitrate>,
 }
 
 impl AnnouncementDraft {
@@ -165,6 +169,7 @@ impl Announcement {
             k,
             epoch,
             thumbnail,
+            floor: _,
         } = draft;
         Self {
             source,

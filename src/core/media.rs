@@ -11,6 +11,7 @@
 //!         -> feeds (frame) -> chunk::WireChunk::verify -> ring, reassembly -> player
 //! ```
 
+pub mod adapt;
 pub mod amf;
 pub mod audience;
 mod byte_reader;

@@ -80,6 +80,7 @@ pub use dht::{COORDINATORS, distance};
 pub use event::{
     DemotionReason, Event, MoveCause, NoCapacityReason, PromotionReason, RemovalReason, TicketEnd,
 };
+pub use forwarder::CopyRates;
 pub use input::{
     Change, Command, EndReason, FeedDownReason, FeedReport, InboundId, Input, Interest, LookupId,
     Offence, RequestFailure, RequestId, StripeProgress,
@@ -253,6 +254,16 @@ impl Overlay {
     pub fn announced(&self, stream: StreamId) -> Option<&crate::announcement::Announcement> {
         let found = self.directory.find(&stream)?.announcement();
         (!found.ended).then_some(found)
+    }
+
+    /// At which media rates copies of a stream published here fit the uplink beside what other streams
+    /// were promised; `None` for others, and while the uplink is neither told nor measured.
+    #[must_use]
+    pub fn copy_rates(&self, stream: StreamId) -> Option<CopyRates> {
+        if !self.publisher.publishes(&stream) {
+            return None;
+        }
+        self.forwarder.copy_rates(&self.local, stream)
     }
 
     /// The supernode that this node stands with; `None` for one that is one.

@@ -67,6 +67,7 @@ impl Handle {
             name: wishes.name,
             paused: wishes.paused || wishes.away,
             preview: !wishes.on_air,
+            encoder: wishes.encoder,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! the tee file, and when the stream is announced, paused, resumed and ended. Does not own forwarding, the
 //! announcement's repetition (the overlay's), nor what its users want (see `wishes`).
 
+mod adapting;
 mod ending;
 mod pausing;
 mod portrait;
@@ -34,9 +35,9 @@ use astral_core::{
 use bytes::Bytes;
 use tokio::{fs::File, io::AsyncWriteExt, sync::watch};
 
-pub use self::spec::PublishSpec;
 pub(super) use self::spec::check_texts;
-use self::{pausing::Pausing, portrait::Portrait};
+use self::{adapting::Adapting, pausing::Pausing, portrait::Portrait};
+pub use self::{adapting::Adaptive, spec::PublishSpec};
 use super::{
     error::{NodeGone, PushError},
     handle::{NodeCommand, Shared},
@@ -74,6 +75,7 @@ pub struct Publisher {
     wishes: watch::Receiver<Wishes>,
     pausing: Pausing,
     portrait: Portrait,
+    adapting: Option<Adapting>,
     /// The newest of each kind, for a cutter that begins later.
     headers: BTreeMap<HeaderSlot, MediaTag>,
 }
@@ -97,7 +99,8 @@ struct Live {
 impl Publisher {
     pub(super) fn new(shared: Shared, spec: PublishSpec, stream: StreamId, epoch: u64) -> Self {
         let name = spec.name.to_string();
-        let first = Wishes { name, on_air: !spec.preview, ..Wishes::default() };
+        let encoder = spec.adaptive.map(|adaptive| adaptive.picture);
+        let first = Wishes { name, on_air: !spec.preview, encoder, ..Wishes::default() };
         let wishes = shared.inner.wishes.enter(stream, first);
         let link = StreamLink { source: shared.inner.source.key(), name: spec.name.clone() };
         Self {
@@ -105,6 +108,7 @@ impl Publisher {
             stream,
             epoch,
             shared,
+            adapting: spec.adaptive.map(Adapting::new),
             spec,
             reader: TagReader::new(FlvLimits::default()),
             normalizer: Normalizer::new(),
@@ -172,6 +176,7 @@ impl Publisher {
         if self.over {
             self.wake().await?;
         }
+        self.adapt().await?;
         let Some(media) = self.normalizer.push(tag) else { return Ok(()) };
         if let Some(slot) = media.tag.header_slot() {
             // The normalizer bounds how many slots there are.
@@ -230,6 +235,8 @@ impl Publisher {
         self.shared.media(MediaCommand::Relay(epoch)).await?;
         let tracks = self.reader.tracks().unwrap_or(Tracks { audio: false, video: false });
         let cutter = Cutter::new(self.epoch, k, rate, tracks);
+        // Certified is the highest, announced what the encoder does now.
+        let rate = self.adapting.map_or(rate, |adapting| adapting.rate());
         let live = Stage::Live(Box::new(Live { cutter, signer, rate, k }));
         let Stage::Measuring { held, .. } = std::mem::replace(&mut self.stage, live) else {
             return Ok(());
@@ -294,6 +301,7 @@ impl Publisher {
             k,
             epoch: self.epoch,
             thumbnail: self.portrait.hash,
+            floor: self.adapting.map(|adapting| adapting.floor()),
         };
         self.shared.command(NodeCommand::Overlay(Command::Publish { announcement })).await
     }

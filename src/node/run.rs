@@ -287,6 +287,7 @@ impl Driver {
         self.tend_paths(now);
         self.tend_carried(now);
         self.tell_neighbours();
+        self.shared.inner.wishes.tell_room(|stream| self.overlay.copy_rates(stream));
         self.links.count_feeds(&self.feeds.per_node());
         for peer in self.links.idle(now, self.role == Role::Supernode) {
             self.counters.idle_closed += 1;

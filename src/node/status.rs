@@ -8,6 +8,7 @@ use astral_core::{
     ids::{NodeId, StreamId, StripeSet},
     media::relay::RelaySnapshot,
     overlay,
+    units::Bitrate,
 };
 use serde::Serialize;
 
@@ -73,6 +74,8 @@ pub struct StreamStatus {
     pub children: BTreeMap<NodeId, StripeSet>,
     /// What a local player said last.
     pub player: Option<PlayerStats>,
+    /// The rate of the picture by now, where its encoder is here and follows the uplink.
+    pub encoder_bps: Option<Bitrate>,
 }
 
 /// What a local player says about itself.
@@ -154,7 +157,9 @@ pub(super) fn assemble(inner: &Inner, driver: DriverReport, media: MediaReport) 
             StreamRole::Viewer | StreamRole::Seeder => stats.received_bytes,
         };
         let player = players.get(&stream).copied();
-        streams.insert(stream, StreamStatus { role, stats, bytes, children, player });
+        let encoder_bps = inner.wishes.get(stream).and_then(|wishes| wishes.encoder);
+        let status = StreamStatus { role, stats, bytes, children, player, encoder_bps };
+        streams.insert(stream, status);
     }
     NodeSnapshot {
         node: inner.node,

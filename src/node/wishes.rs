@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use astral_core::ids::StreamId;
+use astral_core::{ids::StreamId, overlay::CopyRates, units::Bitrate};
 use tokio::sync::watch;
 
 use super::error::PublishError;
@@ -37,6 +37,10 @@ pub(super) struct Wishes {
     pub(super) over: bool,
     /// No wish, but beside them what asks for it sees: nothing comes from the encoder or device.
     pub(super) away: bool,
+    /// No wish either: the rates at which copies fit the uplink, when they are known.
+    pub(super) fits: Option<CopyRates>,
+    /// ... and the rate that an encoder that follows the uplink has by now.
+    pub(super) encoder: Option<Bitrate>,
     /// Another text than the stream began with.
     pub(super) metadata: Option<Metadata>,
 }
@@ -73,6 +77,16 @@ impl WishTable {
         Ok(())
     }
 
+    /// Says what the uplink has room for by now.
+    pub(super) fn tell_room(&self, room: impl Fn(StreamId) -> Option<CopyRates>) {
+        for (stream, wishes) in self.table().iter() {
+            let fits = room(*stream);
+            wishes.send_if_modified(|wishes| {
+                std::mem::replace(&mut wishes.fits, fits) != wishes.fits
+            });
+        }
+    }
+
     pub(super) fn get(&self, stream: StreamId) -> Option<Wishes> {
         self.table().get(&stream).map(|wishes| wishes.borrow().clone())
     }
@@ -92,6 +106,8 @@ pub struct PublishState {
     pub paused: bool,
     /// Not announced yet: [`Handle::go_live`](super::Handle::go_live) does.
     pub preview: bool,
+    /// The rate of its picture by now, where the encoder follows the uplink.
+    pub encoder: Option<Bitrate>,
 }
 
 /// Why a stream can't be controlled.

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test panics")]
 
+mod adaptive;
 mod broadcast;
 mod chain;
 mod crowd;

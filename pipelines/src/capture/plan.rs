@@ -12,6 +12,7 @@ use super::file;
 use super::spec::{CaptureSource, CaptureSpec};
 use crate::description::{self, Description, Values};
 use crate::device::{self, DeviceKind, Found};
+use crate::encoder::RateProperty;
 use crate::error::CaptureError;
 use crate::microphone::{self, Mic, Microphone};
 use crate::mode;
@@ -22,6 +23,8 @@ use crate::shelf;
 pub(crate) struct Plan {
     /// What [`super::Capture::encoder_name`] says.
     pub(crate) encoder_name: String,
+    /// How the rate of its encoder changes; `None` = it has none, or the user's own.
+    pub(crate) rate: Option<RateProperty>,
     /// To be told before the first byte.
     pub(crate) warnings: Vec<String>,
     /// The source is a file that begins anew at its end.
@@ -107,9 +110,10 @@ impl Plan {
 
     fn plain(spec: &CaptureSpec, description: Description) -> Result<Self, CaptureError> {
         let mut values = spec.values();
-        let encoder_name = fill_encoder(spec, &mut values)?;
+        let (encoder_name, rate) = fill_encoder(spec, &mut values)?;
         Ok(Self {
             encoder_name,
+            rate: Some(rate),
             warnings: Vec::new(),
             loops: false,
             origin: description.origin().to_owned(),
@@ -180,11 +184,12 @@ impl Plan {
         let tracks = file::tracks(path)?;
         let description = Description::shipped(shelf::CAPTURE_FILE);
         let mut values = spec.values();
-        let mut encoder_name = "none".to_owned();
+        let (mut encoder_name, mut rate) = ("none".to_owned(), None);
         match tracks.video {
             file::Track::Copy => values.fragment("video", shelf::FILE_VIDEO_COPY)?,
             file::Track::Encode => {
-                encoder_name = fill_encoder(spec, &mut values)?;
+                let (name, property) = fill_encoder(spec, &mut values)?;
+                (encoder_name, rate) = (name, Some(property));
                 values.fragment("video", shelf::FILE_VIDEO_ENCODE)?;
             }
             file::Track::Absent => {
@@ -199,6 +204,7 @@ impl Plan {
         }
         Ok(Self {
             encoder_name,
+            rate,
             warnings: Vec::new(),
             loops: true,
             origin: description.origin().to_owned(),
@@ -223,6 +229,7 @@ impl Plan {
             let full = description.fill(&spec.values())?;
             Self {
                 encoder_name: "own".to_owned(),
+                rate: None,
                 warnings: Vec::new(),
                 loops: false,
                 origin: path.to_owned(),
@@ -243,11 +250,13 @@ impl Plan {
     ) -> Result<Self, CaptureError> {
         let microphone = microphone::choose(mic, all)?;
         let mut values = spec.values();
-        let encoder_name = fill_encoder(spec, &mut values)?;
+        let uses_encoder = description.uses("encoder");
+        let (encoder_name, rate) = fill_encoder(spec, &mut values)?;
         values.word("audio", "");
         let video_only = description.fill(&values)?;
         let mut plan = Self {
             encoder_name,
+            rate: uses_encoder.then_some(rate),
             warnings: Vec::new(),
             loops: false,
             origin: description.origin().to_owned(),
@@ -289,11 +298,14 @@ impl Setting {
     }
 }
 
-/// Finds the encoder and lets `{encoder}` stand for it.
-fn fill_encoder(spec: &CaptureSpec, values: &mut Values) -> Result<String, CaptureError> {
+/// Finds the encoder and lets `{encoder}` stand for it; its name, and how its rate changes.
+fn fill_encoder(
+    spec: &CaptureSpec,
+    values: &mut Values,
+) -> Result<(String, RateProperty), CaptureError> {
     let encoder = spec.encoder.choose(values)?;
     values.fragment("encoder", encoder.shipped)?;
-    Ok(encoder.element.to_owned())
+    Ok((encoder.element.to_owned(), encoder.rate))
 }
 
 fn choose_camera(wanted: Option<&str>, all: &[Found]) -> Result<Found, CaptureError> {
@@ -330,6 +342,7 @@ impl Plan {
     pub(crate) fn of_texts(full: &str, video_only: Option<&str>) -> Self {
         Self {
             encoder_name: String::new(),
+            rate: None,
             warnings: Vec::new(),
             loops: false,
             origin: PathBuf::from("a test"),

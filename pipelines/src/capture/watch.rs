@@ -2,7 +2,7 @@
 //!
 //! Doesn't own the bytes (`tap.rs`), which go their own way from GStreamer's thread to the same channel.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
@@ -12,6 +12,7 @@ use super::CaptureEvent;
 use super::plan::Plan;
 use super::tap::{self, Begin, Delivered};
 use crate::bus::{self, Fault, FaultKind, Notice};
+use crate::encoder::{ENCODER, RateProperty};
 use crate::error::CaptureError;
 use crate::outlet::Outlet;
 
@@ -38,6 +39,10 @@ pub(crate) struct Control {
     phase: AtomicU8,
     /// The bus of the pipeline that runs; it changes when the pipeline is built anew.
     bus: Mutex<gst::Bus>,
+    /// The encoder that runs, and how its rate changes; the same.
+    encoder: Mutex<Option<(gst::glib::WeakRef<gst::Element>, RateProperty)>>,
+    /// The rate that is wanted of it, in kbit/s; 0 = as it was started.
+    kbps: AtomicU32,
 }
 
 impl Control {
@@ -59,6 +64,28 @@ impl Control {
 
     fn follow(&self, bus: gst::Bus) {
         *self.bus.lock().unwrap_or_else(PoisonError::into_inner) = bus;
+    }
+
+    /// Changes the encoder's rate, also of pipelines to come; false when it can't be changed.
+    pub(crate) fn set_rate(&self, kbps: u32) -> bool {
+        self.kbps.store(kbps, Ordering::SeqCst);
+        let encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((encoder, property)) = encoder.as_ref() else { return false };
+        // Without a pipeline the next one gets it.
+        encoder.upgrade().is_none_or(|encoder| property.set(&encoder, kbps))
+    }
+
+    /// Another pipeline runs: its encoder gets the rate that the last one had.
+    fn follow_encoder(&self, pipeline: &gst::Pipeline, property: Option<RateProperty>) {
+        let found = pipeline.by_name(ENCODER).zip(property);
+        let kbps = self.kbps.load(Ordering::SeqCst);
+        if let (Some((encoder, property)), 1..) = (&found, kbps)
+            && !property.set(encoder, kbps)
+        {
+            tracing::warn!("the new encoder does not take the rate of the last one");
+        }
+        *self.encoder.lock().unwrap_or_else(PoisonError::into_inner) =
+            found.map(|(encoder, property)| (encoder.downgrade(), property));
     }
 }
 
@@ -119,7 +146,10 @@ impl Watch {
         let control = Control {
             phase: AtomicU8::new(Phase::Running as u8),
             bus: Mutex::new(running.bus.clone()),
+            encoder: Mutex::new(None),
+            kbps: AtomicU32::new(0),
         };
+        control.follow_encoder(&running.pipeline, plan.rate);
         let control = Arc::new(control);
         Ok(Self { plan, outlet, control, running, with_microphone, told_lost: false })
     }
@@ -223,6 +253,7 @@ impl Watch {
         self.running = Running::start(&self.plan, self.with_microphone, &self.outlet, Begin::Anew)
             .map_err(refused)?;
         self.control.follow(self.running.bus.clone());
+        self.control.follow_encoder(&self.running.pipeline, self.plan.rate);
         Ok(())
     }
 
@@ -255,6 +286,7 @@ impl Watch {
                 Ok(running) => {
                     self.running = running;
                     self.control.follow(self.running.bus.clone());
+                    self.control.follow_encoder(&self.running.pipeline, self.plan.rate);
                     return Ok(());
                 }
                 Err(refusal) => {

@@ -6,6 +6,7 @@ use astral_core::{
     ids::{NodeId, StreamId, Stripe},
     media::audience::Audience,
     overlay::Snapshot,
+    units::Bitrate,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,6 +29,8 @@ pub struct StatsDto {
     pub stripes: u8,
     /// The stream's rate.
     pub bitrate_bps: u64,
+    /// The rate of the picture by now, where its encoder is here and follows the uplink.
+    pub encoder_bps: Option<u64>,
     /// Payload bytes cut here, or received and verified.
     pub bytes: u64,
     /// Payload bytes sent to children.
@@ -223,6 +226,7 @@ impl StatsDto {
             role,
             stripes: flow.k,
             bitrate_bps: flow.rate.as_bps(),
+            encoder_bps: flow.own.as_ref().and_then(|own| own.encoder).map(Bitrate::as_bps),
             bytes: flow.bytes,
             forwarded_bytes: flow.forwarded_bytes,
             delivered_bytes: flow.delivered_bytes,

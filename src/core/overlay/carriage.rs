@@ -19,6 +19,8 @@ pub(super) struct Carried {
     pub(super) seeding: bool,
     /// It is about to stop: nothing new is granted.
     pub(super) closing: bool,
+    /// The lowest rate of a source whose encoder follows the uplink.
+    pub(super) floor: Option<Bitrate>,
     stripes: Vec<CarriedStripe>,
 }
 
@@ -33,13 +35,13 @@ struct CarriedStripe {
 impl Carried {
     pub(super) fn member(rate: Bitrate, k: u8, seeding: bool) -> Self {
         let stripes = vec![CarriedStripe::default(); usize::from(k)];
-        Self { rate, source: false, seeding, closing: false, stripes }
+        Self { rate, source: false, seeding, closing: false, floor: None, stripes }
     }
 
     pub(super) fn source(rate: Bitrate, k: u8, hash: u64) -> Self {
         let stripe = CarriedStripe { path: vec![hash], ..CarriedStripe::default() };
         let stripes = vec![stripe; usize::from(k)];
-        Self { rate, source: true, seeding: false, closing: false, stripes }
+        Self { rate, source: true, seeding: false, closing: false, floor: None, stripes }
     }
 
     /// The number of stripes: fewer are forgotten, more are empty.
@@ -74,6 +76,35 @@ impl Carried {
     /// Media rate of one stripe.
     fn stripe_rate(&self) -> Bitrate {
         Bitrate::from_bps(self.rate.as_bps() / u64::from(self.k().max(1)))
+    }
+
+    /// What a slot costs when the encoder is as slow as it gets.
+    pub(super) fn slot_cost_at_floor(&self, tuning: &Tuning) -> Bitrate {
+        let rate = self.floor.map_or(self.rate, |floor| floor.min(self.rate));
+        let slow = Self { rate, ..self.clone() };
+        slow.slot_cost(tuning)
+    }
+
+    /// The media rate at which one copy costs no more than `budget`: the inverse of
+    /// [`Self::slot_cost`], a little on the safe side where chunks are small.
+    pub(super) fn rate_within(&self, budget: Bitrate, tuning: &Tuning) -> Bitrate {
+        let k = u64::from(self.k().max(1));
+        let framed = budget.as_bps() / k * 100 / (100 + tuning.feed_overhead_percent);
+        // Ten chunks a second and stripe, unless that would make them smaller or larger than they get.
+        let in_ten = framed.saturating_sub(80 * tuning.chunk_overhead_bytes);
+        let in_smallest =
+            framed * CHUNK_BYTES_MIN / (CHUNK_BYTES_MIN + tuning.chunk_overhead_bytes);
+        let in_largest = framed * CHUNK_BYTES_MAX / (CHUNK_BYTES_MAX + tuning.chunk_overhead_bytes);
+        // The smallest chunks cost most below their bound, the largest most above theirs.
+        let stripe = if in_ten < 80 * CHUNK_BYTES_MIN {
+            in_smallest
+        } else if in_ten > 80 * CHUNK_BYTES_MAX {
+            in_largest
+        } else {
+            in_ten
+        };
+        // Costs are whole numbers: one in a thousand is left for what they round.
+        Bitrate::from_bps((stripe - stripe / 1_000) * k)
     }
 
     /// What feeding one stripe to one child takes of the uplink: media, and what its frames add.
@@ -130,6 +161,20 @@ mod tests {
         assert_eq!(cost(Bitrate::from_mbps(1), 4), 264_057);
         // Small chunks pay more: 1,200 bytes are the least.
         assert_eq!(cost(Bitrate::from_kbps(96), 1), 106_977);
+    }
+
+    #[test]
+    fn the_rate_within_a_budget_is_the_highest_whose_copy_costs_no_more() {
+        let tuning = Tuning::default();
+        for k in [1, 2, 4, 8, 16_u8] {
+            for kbps in [64, 96, 150, 400, 1_000, 3_000, 20_000, 80_000] {
+                let budget = Bitrate::from_kbps(kbps);
+                let rate = Carried::member(budget, k, false).rate_within(budget, &tuning);
+                let spent = cost(rate, k) * u64::from(k);
+                assert!(spent <= kbps * 1_000, "{rate} of {budget} in {k}: {spent}");
+                assert!(spent * 100 >= kbps * 97_000, "{rate} of {budget} in {k}: {spent}");
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Overlay {
                 let newest = known.filter(|(epoch, _)| *epoch == announcement.epoch);
                 let newest = newest.map_or(0, |(_, revision)| revision);
                 self.publisher.publish(local, announcement, newest);
+                self.forwarder.reprice(local, stream);
             }
             Command::Unpublish { stream } => {
                 self.publisher.unpublish(local, stream);

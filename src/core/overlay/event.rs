@@ -5,7 +5,10 @@
 use serde::{Serialize, Serializer};
 
 use super::{EndReason, Offence, TicketId};
-use crate::ids::{NodeId, StreamId, Stripe};
+use crate::{
+    ids::{NodeId, StreamId, Stripe},
+    units::Bitrate,
+};
 
 /// One event; as JSON an object whose `event` field names it in snake case.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -120,6 +123,20 @@ pub enum Event {
     Resumed {
         /// Which stream.
         stream: StreamId,
+    },
+    /// The encoder of a stream published here goes to another rate, as the uplink does (said by the
+    /// publisher).
+    EncoderRate {
+        /// Which stream.
+        stream: StreamId,
+        /// Bits a second of the picture, from here on.
+        bps: Bitrate,
+        /// The highest that it may have.
+        ceiling_bps: Bitrate,
+        /// The lowest that it gets.
+        floor_bps: Bitrate,
+        /// At which rate one copy fits the uplink; `None` while nobody knows.
+        fits_bps: Option<Bitrate>,
     },
     /// Watching is over.
     Ended {

@@ -5,11 +5,13 @@
 
 mod admission;
 mod displace;
+mod elastic;
 mod redirect;
 mod standby;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub use self::elastic::CopyRates;
 pub(super) use self::redirect::bound;
 use super::{
     Ask, AskAnswer, Candidate, Contact, EndReason, Event, Output, REVOKE_MAX, RefuseReason, Revoke,

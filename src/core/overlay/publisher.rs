@@ -51,7 +51,7 @@ impl Publisher {
         if !carried.source || carried.k() != draft.k || carried.closing {
             *carried = Carried::source(draft.rate, draft.k, local.hash);
         }
-        carried.rate = draft.rate;
+        (carried.rate, carried.floor) = (draft.rate, draft.floor);
         let known = self.streams.get(&stream).filter(|known| known.draft.epoch == draft.epoch);
         let revision = known.map_or(0, |known| known.revision).max(newest);
         let repeat_at = local.now;

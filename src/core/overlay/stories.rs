@@ -5,6 +5,7 @@
 
 mod complaints;
 mod directory;
+mod elastic;
 mod failover;
 mod finding;
 mod joining;

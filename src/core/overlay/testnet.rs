@@ -157,6 +157,7 @@ pub(super) fn draft(
         k,
         epoch,
         thumbnail: None,
+        floor: None,
     }
 }
 
@@ -325,6 +326,10 @@ impl Testnet {
 
     pub(super) fn snapshot(&self, node: NodeId) -> Snapshot {
         self.nodes[&node].overlay.snapshot()
+    }
+
+    pub(super) fn copy_rates(&self, node: NodeId, stream: StreamId) -> Option<super::CopyRates> {
+        self.nodes[&node].overlay.copy_rates(stream)
     }
 
     pub(super) fn is_left(&self, node: NodeId) -> bool {

@@ -176,7 +176,7 @@ impl Publisher {
         self.spec.preview = false;
         let Stage::Live(live) = &self.stage else { return Ok(()) };
         let Live { rate, k, .. } = **live;
-        (self.spec.rate, self.spec.k) = (Some(rate), Some(k));
+        (self.spec.rate, self.spec.k) = (self.spec.rate.or(Some(rate)), Some(k));
         self.begin_epoch()?;
         self.pausing.await_keyframe();
         if let Some(tee) = &mut self.tee {

@@ -7,6 +7,7 @@ use astral_core::{
     units::Bitrate,
 };
 
+use super::Adaptive;
 use crate::node::error::PublishError;
 
 /// What is to be published.
@@ -24,6 +25,9 @@ pub struct PublishSpec {
     pub k: Option<u8>,
     /// The rate, when it is known beforehand; `None` = measured over the first two seconds.
     pub rate: Option<Bitrate>,
+    /// Its encoder follows the uplink, by [`Publisher::picture_rate`](super::Publisher::picture_rate);
+    /// `rate` is told then.
+    pub adaptive: Option<Adaptive>,
     /// Not announced before [`Handle::go_live`](crate::node::Handle::go_live): only this node sees it.
     pub preview: bool,
 }
@@ -39,6 +43,7 @@ impl PublishSpec {
             tags: Vec::new(),
             k: None,
             rate: None,
+            adaptive: None,
             preview: false,
         }
     }

@@ -95,11 +95,21 @@ impl Forwarder {
                     promised.sixteenths -= given.sixteenths;
                 }
             }
-            let mine: Vec<_> = self
-                .live(stream)
-                .filter(|(_, given)| given.stage != Stage::Ending(RevokeReason::Rebalance))
-                .map(|(ticket, given)| (ticket, given.cost, given.sixteenths))
-                .collect();
+            let elastic = self.elastic(&carried, stream);
+            let at_floor = carried.slot_cost_at_floor(&local.config.tuning);
+            let cost = |ticket: &TicketId, given: &Given| {
+                if elastic.contains(ticket) { given.cost.min(at_floor) } else { given.cost }
+            };
+            let mut mine = Vec::new();
+            for (ticket, given) in self.live(stream) {
+                if given.stage != Stage::Ending(RevokeReason::Rebalance) {
+                    let cost = cost(&ticket, given);
+                    let spared = given.cost.as_bps() - cost.as_bps();
+                    promised.rate = Bitrate::from_bps(promised.rate.as_bps() - spared);
+                    mine.push((ticket, cost, given.sixteenths));
+                }
+            }
+            mine.sort_by_key(|(ticket, ..)| elastic.contains(ticket));
             for (ticket, rate, sixteenths) in mine {
                 if !self.exceeds(local, &carried, promised) {
                     break;

@@ -101,6 +101,7 @@ fn viewers(count: u32, stripes: u8, draw: &mut Draw) -> Viewers {
     Viewers {
         count,
         policy: draw.of(&[PolicyChoice::KeepAll, PolicyChoice::Live]),
+        dealt: false,
         lag_ms: draw.of(&[1_500, 3_000]),
         classes: vec![
             class(draw.between(0.0, leaves), 0.0),

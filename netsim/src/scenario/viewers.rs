@@ -22,6 +22,11 @@ pub struct Viewers {
     /// Kinds of viewers; shares need not add up to 1.
     #[serde(default, rename = "class")]
     pub classes: Vec<Class>,
+    /// Classes are not drawn for each viewer but dealt: each gets just its share of `count`, in the
+    /// order in which they are listed, and whoever comes for one that is gone is of that one's class.
+    /// So the slots that there are do not change with the seed.
+    #[serde(default)]
+    pub dealt: bool,
 }
 
 const fn default_lag() -> u64 {

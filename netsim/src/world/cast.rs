@@ -100,6 +100,7 @@ pub(super) struct Slot {
     pub(super) weather: Weather,
     /// It came with a crowd.
     pub(super) in_crowd: bool,
+    pub(super) class: Class,
 }
 
 impl World {
@@ -135,7 +136,7 @@ impl World {
         }
         joins.sort_unstable();
         for (at, in_crowd) in joins {
-            self.add_viewer(at, in_crowd);
+            self.add_viewer(at, in_crowd, None);
         }
         if let Some(end) = self.scenario.session.as_ref().and_then(|s| s.programme_end_s) {
             self.queue.push(seconds(end), Event::ProgrammeEnd);
@@ -185,18 +186,19 @@ impl World {
             self.with_node(index, SimNode::leave);
         }
         if session.replace {
-            self.replace();
+            self.replace(index);
         }
     }
 
     /// A newcomer takes the place of one that is gone.
-    pub(super) fn replace(&mut self) {
+    pub(super) fn replace(&mut self, gone: u32) {
         let warm = seconds(self.scenario.join.warm_s);
         let at = self.now() + REPLACE_AFTER_US + warm;
         let session = self.scenario.session.as_ref();
         let over = session.and_then(|session| session.programme_end_s).map_or(u64::MAX, seconds);
         if at < self.quiet_from().min(over) {
-            self.add_viewer(at, false);
+            let class = self.nodes[gone as usize].class.clone();
+            self.add_viewer(at, false, Some(class).filter(|_| self.scenario.viewers.dealt));
         }
     }
 
@@ -275,10 +277,10 @@ impl World {
         }
     }
 
-    fn add_viewer(&mut self, watch_at: u64, in_crowd: bool) {
+    fn add_viewer(&mut self, watch_at: u64, in_crowd: bool, class: Option<Class>) {
         let number = self.viewers;
         self.viewers += 1;
-        let class = self.class_of(number);
+        let class = class.unwrap_or_else(|| self.class_of(number));
         let index = self.add(Kind::Viewer(number), &class, in_crowd);
         if self.scenario.absent.contains(&number) {
             return;
@@ -292,7 +294,13 @@ impl World {
     fn class_of(&self, number: u32) -> Class {
         let classes = &self.scenario.viewers.classes;
         let total: f64 = classes.iter().map(|class| class.share).sum();
-        let mut draw = total * self.dice.unit(Purpose::Class, u64::from(number), 0);
+        let count = self.scenario.viewers.count.max(1);
+        let mut draw = total
+            * match self.scenario.viewers.dealt {
+                // From the middle of its place, so that no rounding puts it into the next class.
+                true => (f64::from(number % count) + 0.5) / f64::from(count),
+                false => self.dice.unit(Purpose::Class, u64::from(number), 0),
+            };
         for class in classes {
             draw -= class.share;
             if draw < 0.0 {
@@ -342,6 +350,7 @@ impl World {
             holds_back_us: 0,
             weather: Weather::default(),
             in_crowd,
+            class: class.clone(),
         });
         index
     }

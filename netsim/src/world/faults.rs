@@ -149,7 +149,7 @@ impl World {
     fn kill(&mut self, index: u32, vanished: bool) {
         self.leave_for_good(index, vanished);
         if self.scenario.session.as_ref().is_some_and(|session| session.replace) {
-            self.replace();
+            self.replace(index);
         }
     }
 

@@ -39,7 +39,7 @@ use crate::{
 /// (3 s).
 const BEAT: Duration = Duration::from_millis(1_500);
 /// What a parent can give of the past, in microseconds: the relay's ring.
-const RING_US: u64 = 8_000_000;
+const RING_US: u64 = 20_000_000;
 /// A parent is silent after this, as far as its round trip says; the relay's bounds.
 const DEAD: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(600));
 /// A child is quiet after this; the relay's constant.

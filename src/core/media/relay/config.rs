@@ -13,8 +13,11 @@ use crate::units::Bitrate;
 /// to be swept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RelayConfig {
-    /// Media time that the ring keeps at least, in the absence of a larger lag (design: 8 s). A
-    /// longer outage of all parents costs chunks.
+    /// Media time that the ring keeps at least, in the absence of a larger lag: as long as a gap is
+    /// waited for (`gap_give_up`). What is missing comes with what live media leaves of uplinks that
+    /// are nearly full, and must still be somewhere by then. Swept in `drill`, seeds 1 to 16, with
+    /// readers that keep everything: with 8 s 671 chunks in eleven of the runs were lost for good, with
+    /// 12 s 372, with 16 s 46, with 20 s none. At 3 Mbit/s it is 7.5 MB.
     pub ring_window: Duration,
     /// Silence on a feed after which a KEEP is sent (design: 150 ms); one on which nothing is to flow
     /// gets one each `keep_interval`.
@@ -51,8 +54,8 @@ pub struct RelayConfig {
     pub starve_after: Duration,
     /// A neighbour's answer is worth nothing after this (guess: an eighth of the ring).
     pub repair_deadline: Duration,
-    /// A gap that every feed denied is given up after this: no ring in the network is longer
-    /// (design: the ring's window).
+    /// A gap that every feed and neighbour denied for so long is given up: whoever has it would have
+    /// said so (design: 8 s).
     pub gap_denied_max: Duration,
     /// A gap is given up after this in any case (design: 20 s).
     pub gap_give_up: Duration,
@@ -61,7 +64,7 @@ pub struct RelayConfig {
 impl Default for RelayConfig {
     fn default() -> Self {
         Self {
-            ring_window: Duration::from_secs(8),
+            ring_window: Duration::from_secs(20),
             keep_idle: Duration::from_millis(150),
             keep_interval: Duration::from_secs(1),
             ack_interval: Duration::from_millis(100),

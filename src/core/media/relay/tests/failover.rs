@@ -208,9 +208,9 @@ fn what_every_ring_has_lost_is_skipped_once_and_named() {
     net.feed(node(1), &[node(0)], ms(10));
     net.attach(node(1), 1, Policy::KeepAll);
     net.script_at(at(3_000), 1);
-    net.script_at(at(18_000), 2);
-    net.script_at(at(34_000), 3);
-    net.run_script(at(36_000), |net, number| match number {
+    net.script_at(at(33_000), 2);
+    net.script_at(at(49_000), 3);
+    net.run_script(at(51_000), |net, number| match number {
         3 => net.shooting = false,
         1 => {
             net.input(node(1), RelayInput::FeedDown { feed: from_parent(node(0)) });

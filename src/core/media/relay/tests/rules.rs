@@ -176,16 +176,16 @@ fn chunks_of_another_epoch_are_counted_and_dropped() {
 }
 
 #[test]
-fn the_ring_keeps_eight_seconds_and_the_newest_keyframe() {
+fn the_ring_keeps_twenty_seconds_and_the_newest_keyframe() {
     let mut net = Net::new(Camera::new(100, 4, Bitrate::from_kbps(800), 25), 0);
-    net.run_until(at(30_000));
+    net.run_until(at(40_000));
     let ring = &net.relays[&node(0)].snapshot().streams[0];
-    assert!((750_000..1_000_000).contains(&ring.ring_bytes), "{}", ring.ring_bytes);
-    let mut net = Net::new(Camera::new(100, 4, Bitrate::from_kbps(800), 500), 0);
-    net.run_until(at(38_000));
+    assert!((1_950_000..2_300_000).contains(&ring.ring_bytes), "{}", ring.ring_bytes);
+    let mut net = Net::new(Camera::new(100, 4, Bitrate::from_kbps(800), 750), 0);
+    net.run_until(at(55_000));
     net.attach(node(0), 1, Policy::KeepAll);
     let first = net.got(node(0), 1)[0].header;
-    assert_eq!(first.time_ms, 20_000, "18 s old, and the only one to start at");
+    assert_eq!(first.time_ms, 30_000, "25 s old, and the only one to start at");
 }
 
 #[test]

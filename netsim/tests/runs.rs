@@ -21,6 +21,15 @@ fn the_smoke_scenario_holds_its_bars() {
 }
 
 #[test]
+fn readers_that_keep_everything_lose_nothing_in_the_kill_drill() {
+    // With a ring of 8 s both lose chunks.
+    for seed in [4, 5] {
+        let summary = run(shipped("drill"), seed, |_| {});
+        assert!(summary.ok && summary.skipped == 0, "{summary}");
+    }
+}
+
+#[test]
 fn the_same_seed_is_the_same_run_and_another_is_not() {
     let mut smoke = shipped("smoke");
     smoke.network.loss = 0.002;

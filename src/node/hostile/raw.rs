@@ -6,7 +6,7 @@ use libp2p::{
     PeerId, StreamProtocol, Swarm, SwarmBuilder,
     futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt},
     identity::Keypair,
-    noise,
+    noise, ping,
     request_response::{self, Codec, Event, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
@@ -73,6 +73,7 @@ impl Codec for Bytes {
 #[derive(NetworkBehaviour)]
 pub struct Raw {
     exchange: request_response::Behaviour<Bytes>,
+    ping: ping::Behaviour,
 }
 
 pub struct RawPeer {
@@ -82,18 +83,22 @@ pub struct RawPeer {
 impl RawPeer {
     /// Connected to `to`, about to speak `protocol`.
     pub async fn meet(seed: u8, protocol: &'static str, to: &TestNode) -> Self {
+        Self::meet_as(identity::keypair([seed; 32]).unwrap(), protocol, to).await
+    }
+
+    /// The same with a key of any kind.
+    pub async fn meet_as(key: Keypair, protocol: &'static str, to: &TestNode) -> Self {
         let protocols = [(StreamProtocol::new(protocol), ProtocolSupport::Full)];
         let exchange = request_response::Behaviour::with_codec(
             Bytes,
             protocols,
             request_response::Config::default(),
         );
-        let key: Keypair = identity::keypair([seed; 32]).unwrap();
         let mut swarm = SwarmBuilder::with_existing_identity(key)
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
-            .with_behaviour(|_| Raw { exchange })
+            .with_behaviour(|_| Raw { exchange, ping: ping::Behaviour::default() })
             .unwrap()
             .build();
         swarm.dial(to.handle.listen_addrs().remove(0)).unwrap();
@@ -102,6 +107,15 @@ impl RawPeer {
             |event: &_| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(());
         peer.event(up).await;
         peer
+    }
+
+    /// Until the node has answered a ping.
+    pub async fn is_answered(&mut self) {
+        self.event(|event| match event {
+            SwarmEvent::Behaviour(RawEvent::Ping(ping::Event { result: Ok(_), .. })) => Some(()),
+            _ => None,
+        })
+        .await;
     }
 
     /// Says bytes; gives the answer, or that the node closed the connection for it. An empty

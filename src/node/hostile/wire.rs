@@ -1,11 +1,17 @@
 //! Bytes that are no messages, and greetings that never come.
 
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
 use astral_core::{
     ids::{Direction, StreamId, StreamName},
     media::{cert::SourceSigner, frame::Hello},
     overlay::{DirRequest, TicketId, TicketRequest, Wire},
 };
 use bytes::BytesMut;
+use libp2p::identity::{Keypair, ecdsa, secp256k1};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout},
@@ -20,6 +26,7 @@ use super::{
 use crate::node::{
     Event,
     feed::handshake::greet,
+    identity,
     testing::{Encoder, PATIENCE, Recorder, TestNode, Transport, assert_identical},
 };
 
@@ -36,6 +43,40 @@ async fn founder() -> TestNode {
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
+}
+
+/// A new RSA key, which libp2p reads but does not make.
+fn rsa_key() -> Keypair {
+    let openssl = |args: &[&str], input: &[u8]| {
+        let mut child = Command::new("openssl")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl is installed by the test command");
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap().stdout
+    };
+    let key = openssl(&["genpkey", "-algorithm", "RSA", "-outform", "DER"], b"");
+    let mut key =
+        openssl(&["pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER"], &key);
+    Keypair::rsa_from_pkcs8(&mut key).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_with_keys_of_other_kinds_are_spoken_with_though_they_are_no_nodes() {
+    let node = founder().await;
+    for key in [
+        rsa_key(),
+        Keypair::from(secp256k1::Keypair::generate()),
+        Keypair::from(ecdsa::Keypair::generate()),
+    ] {
+        let kind = key.key_type();
+        let peer = key.public().to_peer_id();
+        assert_eq!(identity::node_id(&peer), None, "{kind:?}");
+        RawPeer::meet_as(key, DIRECTORY, &node).await.is_answered().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

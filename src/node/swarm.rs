@@ -123,19 +123,23 @@ pub async fn listen(
 
 fn bind(swarm: &mut Swarm<Drowsy<Behaviour>>, addr: &Multiaddr) -> Result<ListenerId, StartError> {
     // The TCP transport sets SO_REUSEPORT, with which two nodes of one user would share a port and
-    // get each other's connections; a plain bind tells.
-    if let Some(socket) = tcp_socket(addr) {
-        probe(socket).map_err(|error| refused(addr, error.to_string()))?;
+    // get each other's connections; and that of QUIC doesn't say why it can't listen. A plain bind
+    // tells.
+    if let Some((kind, at)) = socket_of(addr) {
+        probe(kind, at).map_err(|error| refused(addr, error.to_string()))?;
     }
     swarm.listen_on(addr.clone()).map_err(|error| refused(addr, error.to_string()))
 }
 
 /// Takes the port for a moment, as a listener without SO_REUSEPORT does.
-fn probe(at: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+fn probe(kind: Type, at: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
     if at.is_ipv6() {
         // The wildcard would take IPv4 along and clash with our own listener.
         socket.set_only_v6(true)?;
+    }
+    if kind != Type::STREAM {
+        return socket.bind(&at.into());
     }
     // A port on which connections of the last run still time out is free.
     socket.set_reuse_address(true)?;
@@ -175,7 +179,8 @@ async fn bound(
     Ok(addrs)
 }
 
-fn tcp_socket(addr: &Multiaddr) -> Option<SocketAddr> {
+/// The socket that listening on `addr` takes; `None` when it takes any free port.
+fn socket_of(addr: &Multiaddr) -> Option<(Type, SocketAddr)> {
     let mut parts = addr.iter();
     let ip: IpAddr = match parts.next()? {
         Protocol::Ip4(ip) => ip.into(),
@@ -183,7 +188,8 @@ fn tcp_socket(addr: &Multiaddr) -> Option<SocketAddr> {
         _ => return None,
     };
     match parts.next()? {
-        Protocol::Tcp(port) if port != 0 => Some(SocketAddr::new(ip, port)),
+        Protocol::Tcp(port) if port != 0 => Some((Type::STREAM, SocketAddr::new(ip, port))),
+        Protocol::Udp(port) if port != 0 => Some((Type::DGRAM, SocketAddr::new(ip, port))),
         _ => None,
     }
 }
@@ -242,7 +248,7 @@ mod tests {
             socket.set_only_v6(true)?;
             // As libp2p's listeners do.
             socket.set_reuse_port(true)?;
-            probe(at)?;
+            probe(Type::STREAM, at)?;
             socket.bind(&at.into())?;
             socket.listen(1)?;
             Ok(socket)
@@ -251,6 +257,25 @@ mod tests {
             println!("skipped: this host has no IPv6, or its port was taken by chance");
             return;
         };
-        assert!(probe(at).is_err());
+        assert!(probe(Type::STREAM, at).is_err());
+    }
+
+    #[test]
+    fn a_taken_port_is_named_whether_tcp_or_quic() {
+        let tcp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let tcp = tcp.local_addr().unwrap().port();
+        for (addr, words) in [
+            (format!("/ip4/127.0.0.1/tcp/{tcp}"), format!("TCP port {tcp} is taken")),
+            (
+                format!("/ip4/127.0.0.1/udp/{}/quic-v1", udp.local_addr().unwrap().port()),
+                "UDP (QUIC) port".to_owned(),
+            ),
+        ] {
+            let addr: Multiaddr = addr.parse().unwrap();
+            let (kind, at) = socket_of(&addr).unwrap();
+            let said = refused(&addr, probe(kind, at).unwrap_err().to_string()).to_string();
+            assert!(said.contains(&words), "{said}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     path::Path,
     process::Command,
 };
@@ -97,6 +97,8 @@ fn hevc_av1_vp9_and_opus_reach_another_node_byte_for_byte() {
         first.iter().for_each(|tag| encoder.send(tag));
         viewer.wait("playing", SOON, |_| true);
         second.iter().for_each(|tag| encoder.send(tag));
+        // The last sound waits for the next picture, or for the end.
+        encoder.socket.shutdown(Shutdown::Write).unwrap();
         let all = tags.iter().map(|tag| tag.body.len() + 15).sum::<usize>() + 13;
         wait_until("all tags cut", SOON, || size(&tee) == all as u64);
         source.signal("TERM");

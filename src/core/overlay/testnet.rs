@@ -59,6 +59,7 @@ struct SimFeed {
     /// It fed some stripe at some time: its silence and its speech are told.
     was_promoted: bool,
     bytes: BTreeMap<Stripe, u64>,
+    duplicates: u32,
     heard_at: Timestamp,
     reported_at: Timestamp,
     silent: bool,
@@ -99,6 +100,8 @@ pub(super) struct Testnet {
     pub(super) liars: BTreeSet<NodeId>,
     /// These parents bring these children nothing, for this reason.
     pub(super) kept: BTreeMap<(NodeId, NodeId), Kept>,
+    /// Parents that send each child of theirs in the pair everything twice.
+    pub(super) twice: BTreeSet<(NodeId, NodeId)>,
     nodes: BTreeMap<NodeId, SimNode>,
     feeds: BTreeMap<(StreamId, NodeId, NodeId), SimFeed>,
     queue: BTreeMap<(Timestamp, u64), Happening>,
@@ -173,6 +176,7 @@ impl Testnet {
             no_lookups: false,
             liars: BTreeSet::new(),
             kept: BTreeMap::new(),
+            twice: BTreeSet::new(),
             nodes: BTreeMap::new(),
             feeds: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -719,6 +723,9 @@ impl Testnet {
                 let mine = mine.or_default();
                 if head > *mine {
                     *feed.bytes.entry(stripe).or_default() += 1_000 * (head - *mine).min(20);
+                    if self.twice.contains(&(*parent, *child)) {
+                        feed.duplicates += 1;
+                    }
                     *mine = head;
                     moved = true;
                 }
@@ -759,7 +766,7 @@ impl Testnet {
                     silent_since,
                     at: self.now,
                     stripes: stripes.collect(),
-                    duplicates: 0,
+                    duplicates: feed.duplicates,
                     offences: 0,
                 };
                 reports.push((*child, report));

@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::super::{
-    Command, EndReason, Event, Input, MoveCause, OverlayConfig, RoleChoice,
+    Command, EndReason, Event, Input, MoveCause, Offence, OverlayConfig, RoleChoice,
     testnet::{Health, Kept, Testnet, config, ms, secs},
 };
 use crate::{
@@ -186,6 +186,32 @@ fn a_parent_that_claims_and_withholds_is_replaced_and_complained_of() {
     assert_ne!(scene.net.parents(child, scene.stream), [Some(victim)]);
     scene.net.run(secs(5));
     assert_eq!(scene.net.asked_for.get("complain"), Some(&1));
+}
+
+#[test]
+fn a_parent_that_sends_everything_twice_is_struck_and_replaced() {
+    let mut scene = scene(132, 6, 1, 4);
+    let victim = scene.forwarder();
+    let child = scene.children(victim)[0];
+    let at = scene.net.now;
+    scene.net.twice.insert((victim, child));
+    // The first window of a feed is not judged; the second one is.
+    scene.net.run(secs(25));
+    let blamed: Vec<_> = scene
+        .net
+        .events
+        .iter()
+        .filter_map(|(when, by, event)| match event {
+            Event::Offence { node, kind, banned } if *when >= at => {
+                Some((*by, *node, *kind, *banned))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(blamed, [(child, victim, Offence::Duplicates, false)], "one strike, and no ban yet");
+    let moves = scene.moves_since(at);
+    assert!(moves.iter().any(|(node, cause, _)| *node == child && *cause == MoveCause::Offence));
+    assert!(scene.net.plays(child, scene.stream));
 }
 
 #[test]

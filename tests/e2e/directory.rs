@@ -31,31 +31,33 @@ fn streams_are_listed_everywhere_soon_and_leave_every_list_when_they_stop() {
 
 #[test]
 fn a_full_supernode_sends_the_next_member_elsewhere_and_renews_the_old_ones() {
-    let network = Network::found();
-    let addr = network.supernode.addr();
-    let small = ["run", "--role", "supernode", "--members-max", "2", "--bootstrap", addr.as_str()];
-    let small = Node::start("small", &small);
-    let members: Vec<Node> = (0..4)
-        .map(|i| {
-            let name = format!("member {i}");
-            Node::start(&name, &["run", "--role", "member", "--bootstrap", &small.addr()])
-        })
-        .collect();
-    for member in &members {
-        member.wait("status", SOON, |s| s["supernode"].is_string());
+    let args = ["run", "--role", "supernode", "--members-max", "2"];
+    let small = Node::start("small", &args);
+    let addr = small.addr();
+    let member = |name: &str| Node::start(name, &["run", "--role", "member", "--bootstrap", &addr]);
+    let early = [member("first"), member("second")];
+    for node in &early {
+        node.wait("status", SOON, |s| s["supernode"] == *small.id());
     }
-    let at_small =
-        || members.iter().filter(|m| status_of(m)["supernode"] == *small.id()).count() as u64;
-    // Who came before it had heard of the other supernode is its guest for a moment.
-    wait_until("no more than two at a supernode for two", SOON, || at_small() <= 2);
-    // Three renewals later the same members are still there.
-    let before = at_small();
+    small.wait("status", SOON, |s| s["members"] == 2);
+    let other = Node::start("other", &["run", "--role", "supernode", "--bootstrap", &addr]);
+    let late = [member("third"), member("fourth")];
+    for node in &late {
+        node.wait("status", SOON, |s| s["supernode"] == *other.id());
+    }
+    // Three renewals later the same members are still there, and no others.
     let from = small.mark();
     let uptime = status_of(&small)["uptime_ms"].as_u64().unwrap();
-    small.wait_from(from, "status", SOON + SOON, |s| {
-        s["uptime_ms"].as_u64() > Some(uptime + 16_000) && s["members"].as_u64() <= Some(2)
-    });
-    assert_eq!(at_small(), before);
+    let over = |s: &Value| s["uptime_ms"].as_u64() > Some(uptime + 16_000);
+    small.wait_from(from, "status", SOON + SOON, over);
+    let since: Vec<Value> = small.all("status").into_iter().filter(over).collect();
+    assert!(since.iter().all(|status| status["members"] == 2), "{since:?}");
+    for node in &early {
+        assert_eq!(status_of(node)["supernode"], *small.id());
+    }
+    for node in &late {
+        assert_eq!(status_of(node)["supernode"], *other.id());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{folders, terminal};
+use super::{folders::Ephemeral, signals::Stop, terminal};
 
 /// Nodes that forward in the demo.
 const FORWARDERS: [&str; 2] = ["forwarder 1", "forwarder 2"];
@@ -31,8 +31,6 @@ const FORWARDERS: [&str; 2] = ["forwarder 1", "forwarder 2"];
 const STEP: Duration = Duration::from_secs(60);
 /// Events kept from all nodes together until the table takes them.
 const EVENTS_QUEUE: usize = 1_024;
-/// Attempts to remove the demo's folder: a node that was just killed may still be writing to it.
-const REMOVALS_MAX: u32 = 20;
 /// When `--kill` strikes, counted from the viewer's first picture.
 const KILL_AFTER: Duration = Duration::from_secs(6);
 
@@ -70,20 +68,21 @@ type Event = (&'static str, Value);
 /// # Errors
 /// When a node does not start, or, with `--kill`, when a byte was lost.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let folder = ScratchFolder(folders::ephemeral()?);
+    let folder = Ephemeral::new()?;
+    let mut stop = Stop::listen();
     let (events, mut inbox) = mpsc::channel(EVENTS_QUEUE);
     let mut network = tokio::select! {
-        network = start(&args, &folder.0, &events, &mut inbox) => network?,
-        () = super::signals::asked_to_stop() => return Ok(()),
+        network = start(&args, folder.path(), &events, &mut inbox) => network?,
+        () = stop.asked() => return Ok(()),
     };
     println!("{}", network.invitation());
     let outcome = tokio::select! {
         outcome = network.show(&args, &mut inbox) => outcome,
-        () = super::signals::asked_to_stop() => Ok(()),
+        () = stop.asked() => Ok(()),
     };
     network.stop().await;
     outcome?;
-    if args.kill { network.report(&folder.0) } else { Ok(()) }
+    if args.kill { network.report(folder.path()) } else { Ok(()) }
 }
 
 struct Network {
@@ -449,23 +448,6 @@ async fn ready_of(name: &'static str, inbox: &mut mpsc::Receiver<Event>) -> anyh
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-/// Where the demo keeps what was cut and what was played, and its nodes what they keep: removed at
-/// the end, also when a node was killed or never started.
-struct ScratchFolder(PathBuf);
-
-impl Drop for ScratchFolder {
-    fn drop(&mut self) {
-        for _ in 0..REMOVALS_MAX {
-            match fs::remove_dir_all(&self.0) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    std::thread::park_timeout(Duration::from_millis(50));
-                }
-                _ => return,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! Owns the user's data folder, the default folder of each command and the temporary one of
 //! `--ephemeral`. Does not own what is in them (see `node::datadir`).
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use astral_core::ids::StreamName;
@@ -15,6 +18,8 @@ use crate::node::{Handle, Node, NodeConfig, Running, StartError};
 const FOLDERS_MAX: u32 = 64;
 /// Bytes of the name's hash in a publisher's folder: enough that two names of one user never meet.
 const HASH_BYTES: usize = 8;
+/// Attempts to remove a temporary folder: a node that was just killed may still be writing to it.
+const REMOVALS_MAX: u32 = 20;
 /// Domain separator of that hash.
 const FOLDER_DOMAIN: &str = "astral 2026 folder of a published name v1";
 
@@ -105,17 +110,42 @@ fn data_home() -> anyhow::Result<PathBuf> {
     Ok(home.join(below))
 }
 
-/// A new folder that only this user can read, below the one for temporary files.
-///
-/// # Errors
-/// When it can't be made.
-pub fn ephemeral() -> anyhow::Result<PathBuf> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).context("drawing a name for the temporary folder")?;
-    let name = format!("astral-{}", data_encoding::HEXLOWER.encode(&random));
-    let folder = std::env::temp_dir().join(name);
-    create_private(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    Ok(folder)
+/// A new folder that only this user can read, below the one for temporary files. It goes when this
+/// is dropped, also when nothing started.
+#[derive(Debug)]
+pub struct Ephemeral(PathBuf);
+
+impl Ephemeral {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).context("drawing a name for the temporary folder")?;
+        let name = format!("astral-{}", data_encoding::HEXLOWER.encode(&random));
+        let folder = std::env::temp_dir().join(name);
+        create_private(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        for _ in 0..REMOVALS_MAX {
+            match std::fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+                _ => return,
+            }
+        }
+    }
 }
 
 #[cfg(unix)]

@@ -17,9 +17,10 @@ use tokio::{io::AsyncReadExt, sync::broadcast};
 
 use super::{
     bootstrap, doctor, folders,
-    folders::Home,
+    folders::{Ephemeral, Home},
     output::{Output, Usage, log_tail},
-    signals, sources, status,
+    signals::Stop,
+    sources, status,
 };
 use crate::{
     api::{
@@ -70,7 +71,9 @@ pub struct Host {
     events: broadcast::Receiver<Event>,
     token_file: PathBuf,
     leave_with_stdin: bool,
-    ephemeral: Option<PathBuf>,
+    /// Goes with this host.
+    _ephemeral: Option<Ephemeral>,
+    stop: Option<Stop>,
     rates: status::Rates,
     patience: status::Patience,
     summaries: Summaries,
@@ -91,9 +94,10 @@ impl Host {
         let settings = bootstrap::resolve(settings).await?;
         let config = node_config(&settings)?;
         let rtmps = rtmps_config(&settings)?;
-        let (handle, running, folder) = if settings.ephemeral {
+        let ephemeral = if settings.ephemeral { Some(Ephemeral::new()?) } else { None };
+        let (handle, running, folder) = if let Some(folder) = &ephemeral {
             let (handle, running) = Node::start(config).await?;
-            (handle, running, folders::ephemeral()?)
+            (handle, running, folder.path().to_owned())
         } else if let Some(folder) = &settings.data_dir {
             let config = NodeConfig { data_dir: Some(folder.clone()), ..config };
             let (handle, running) = Node::start(config).await?;
@@ -135,7 +139,8 @@ impl Host {
             events,
             token_file,
             leave_with_stdin: args.leave_with_stdin,
-            ephemeral: settings.ephemeral.then_some(folder),
+            _ephemeral: ephemeral,
+            stop: None,
             rates: status::Rates::default(),
             patience: status::Patience::default(),
             summaries: Summaries::default(),
@@ -154,8 +159,10 @@ impl Host {
         })
     }
 
-    /// Prints `ready` with the command's own `fields`, or the same in words.
-    pub fn announce_ready(&self, fields: Value) {
+    /// Prints `ready` with the command's own `fields`, or the same in words. Until then a signal
+    /// ends this process at once, as nobody was told of it yet.
+    pub fn announce_ready(&mut self, fields: Value) {
+        self.stop = Some(Stop::listen());
         let listen: Vec<String> =
             self.handle.listen_addrs().iter().map(ToString::to_string).collect();
         let mut ready = json!({
@@ -207,7 +214,7 @@ impl Host {
         work: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         let mut work = std::pin::pin!(work);
-        let mut stop = std::pin::pin!(signals::asked_to_stop());
+        let mut stop = self.stop.take().unwrap_or_else(Stop::listen);
         let mut stdin = std::pin::pin!(stdin_closed(self.leave_with_stdin));
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -216,7 +223,7 @@ impl Host {
                     self.drain_events();
                     return outcome;
                 }
-                () = &mut stop => return Ok(()),
+                () = stop.asked() => return Ok(()),
                 () = &mut stdin => return Ok(()),
                 () = self.local.shutdown_requested() => return Ok(()),
                 error = self.local.failed() => return Err(error.into()),
@@ -244,10 +251,6 @@ impl Host {
         let over = self.summaries.finish();
         self.summarise(&over);
         self.out.progress("");
-        if let Some(folder) = &self.ephemeral {
-            // A leftover in the temporary folder harms nobody.
-            let _ = std::fs::remove_dir_all(folder);
-        }
     }
 
     fn report(&mut self, event: Result<Event, broadcast::error::RecvError>) {

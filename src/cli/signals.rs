@@ -1,38 +1,58 @@
 //! Ctrl-C, SIGTERM, a closed terminal and a reader that is gone, heard as one wish: leave politely.
 
+#[cfg(unix)]
+use std::task::Poll;
+
 use super::output;
 
-/// Returns when the user, the system or the program that reads the events asks this process to stop.
-pub async fn asked_to_stop() {
-    tokio::select! {
-        () = signalled() => {}
-        () = output::reader_gone().cancelled() => {}
-    }
+/// The wish to stop, heard from the moment this is made: whoever is told that this process is ready
+/// may ask it to leave at once.
+pub struct Stop {
+    #[cfg(unix)]
+    signals: Vec<tokio::signal::unix::Signal>,
 }
 
-#[cfg(unix)]
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let heard = async |kind: Option<SignalKind>| {
+impl Stop {
+    /// Listens from here on. From then on a signal ends nothing by itself.
+    #[cfg(unix)]
+    pub fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        // Whoever started this with `nohup` wants it to outlive the terminal.
+        let hangup = (!is_hangup_ignored()).then(SignalKind::hangup);
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
         // Without a handler there is nothing to wait for but the other signals.
-        match kind.and_then(|kind| signal(kind).ok()) {
-            Some(mut signal) => drop(signal.recv().await),
-            None => std::future::pending().await,
-        }
-    };
-    // Whoever started this with `nohup` wants it to outlive the terminal.
-    let hangup = (!is_hangup_ignored()).then(SignalKind::hangup);
-    tokio::select! {
-        () = heard(Some(SignalKind::interrupt())) => {}
-        () = heard(Some(SignalKind::terminate())) => {}
-        () = heard(hangup) => {}
+        Self { signals: kinds.filter_map(|kind| signal(kind).ok()).collect() }
     }
-}
 
-#[cfg(not(unix))]
-async fn signalled() {
-    // Without a handler there is nothing to wait for but Ctrl-C itself.
-    let _ = tokio::signal::ctrl_c().await;
+    /// Listens once somebody waits.
+    #[cfg(not(unix))]
+    pub fn listen() -> Self {
+        Self {}
+    }
+
+    /// Returns when the user, the system or the program that reads the events asked this process to
+    /// stop.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            () = self.signalled() => {}
+            () = output::reader_gone().cancelled() => {}
+        }
+    }
+
+    #[cfg(unix)]
+    async fn signalled(&mut self) {
+        std::future::poll_fn(|cx| {
+            let heard = self.signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+            if heard { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    #[cfg(not(unix))]
+    async fn signalled(&mut self) {
+        // Without a handler there is nothing to wait for but Ctrl-C itself.
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// Whether this process was started with SIGHUP ignored; `false` where the system does not say.

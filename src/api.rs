@@ -55,7 +55,7 @@ pub use doctor::Examine;
 pub use local::{Local, LocalConfig, LocalError, RtmpsConfig};
 pub use logs::LogTail;
 pub use port::Published;
-pub use publishing::{Filler, Source, Wanted};
+pub use publishing::{Filler, Ingest, Source, Wanted};
 
 #[cfg(test)]
 mod tests;

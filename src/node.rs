@@ -100,7 +100,7 @@ pub use playback::{Playback, PlaybackItem, WatchSpec};
 pub use publisher::{Adaptive, PublishSpec, Publisher};
 pub use reach::{NatKind, ReachView, Transport, Upnp, Verdict};
 pub use status::{DriverCounters, LinkView, NodeSnapshot, PlayerStats, StreamRole, StreamStatus};
-pub use tasks::Tasks;
+pub use tasks::{Tasks, caught};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},

@@ -19,6 +19,7 @@ use super::{
     port::{
         Flow, Limits, NodePort, NodeState, OwnFlow, PortError, PublishRequest, Published, Texts,
     },
+    publishing::Ingest,
 };
 use crate::{
     edge::{ports::IngestError, rtmp::KeyError},
@@ -34,18 +35,16 @@ impl Local {
     /// # Errors
     /// [`LocalError`] when an address is taken or the token can't be kept.
     pub async fn start(handle: Handle, config: LocalConfig) -> Result<Self, LocalError> {
-        let hook = handle.clone();
-        let panic_point = Arc::new(move |task: &'static str| hook.panic_point(task));
-        Self::start_on(Arc::new(handle.clone()), Arc::new(handle), config, panic_point).await
+        let panic_in = handle.panic_in();
+        Self::start_on(Arc::new(handle.clone()), Arc::new(handle), config, panic_in).await
     }
 
-    /// Opens a stream key for `publisher` and fills it from the encoder that comes with the key;
-    /// the URL for that encoder, key included. A broadcast ends when no encoder has been there for
-    /// `window`.
+    /// Opens a stream key for `publisher` and fills it from the encoder that comes with the key. A
+    /// broadcast ends when no encoder has been there for `window`.
     ///
     /// # Errors
     /// [`KeyError`] when too many keys are open; the stream is ended then.
-    pub fn ingest(&self, publisher: Publisher, window: Duration) -> Result<String, KeyError> {
+    pub fn ingest(&self, publisher: Publisher, window: Duration) -> Result<Ingest, KeyError> {
         let name = publisher.link().name.to_string();
         self.ingest_into(&name, Box::new(publisher), window)
     }

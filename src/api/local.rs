@@ -15,7 +15,7 @@ use super::{
     logs::LogTail,
     observer,
     port::{NodePort, Published},
-    publishing::{Outside, Publishing, Source},
+    publishing::{Ingest, Outside, Publishing, Source},
     recordings::Recordings,
     router,
     session::NoRandomness,
@@ -53,9 +53,6 @@ const OBSERVER: &str = "observer";
 
 /// Until every local task has ended.
 const STOP_MAX: Duration = Duration::from_secs(2);
-
-/// Panics when a test wants the task of this name to.
-pub type PanicPoint = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// Where the local servers are.
 #[derive(Clone, Debug)]
@@ -118,7 +115,6 @@ pub enum LocalError {
 pub struct Local {
     api: Api,
     tasks: Tasks,
-    panic_point: PanicPoint,
     rtmp_counters: Arc<RtmpCounters>,
     rtmps_url: Option<String>,
     url_file: UrlFile,
@@ -131,8 +127,8 @@ impl std::fmt::Debug for Local {
 }
 
 impl Local {
-    /// Starts the servers of the node behind `node` and `streams`. Each task calls `panic_point`
-    /// with its name first: a test's hook.
+    /// Starts the servers of the node behind `node` and `streams`. The task called
+    /// `panic_in` panics, for tests.
     ///
     /// # Errors
     /// [`LocalError`] when an address is taken or the token can't be kept.
@@ -140,7 +136,7 @@ impl Local {
         node: Arc<dyn NodePort>,
         streams: Arc<dyn Streams>,
         config: LocalConfig,
-        panic_point: PanicPoint,
+        panic_in: Option<String>,
     ) -> Result<Self, LocalError> {
         let api_ip = config.api.0.ip();
         if !api_ip.is_loopback() && !config.access.remote {
@@ -158,7 +154,7 @@ impl Local {
             }
             None => (None, None),
         };
-        let tasks = Tasks::new(None);
+        let tasks = Tasks::new(panic_in);
         let keys = IngestKeys::default();
         let gate = Gate::with_access(api_addr, token.as_str(), config.access);
         let interests = Interests::new(streams);
@@ -187,7 +183,7 @@ impl Local {
         };
         let api = Api::new(parts);
         let rtmp_counters = server.counters();
-        let local = Self { api, tasks, panic_point, rtmp_counters, rtmps_url, url_file };
+        let local = Self { api, tasks, rtmp_counters, rtmps_url, url_file };
         local.spawn(RTMP, server.run());
         if let Some(server) = rtmps {
             local.spawn(RTMPS, server.run());
@@ -200,9 +196,9 @@ impl Local {
     }
 
     fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let (tasks, panic_point) = (self.tasks.clone(), self.panic_point.clone());
+        let tasks = self.tasks.clone();
         self.tasks.spawn_vital(name, async move {
-            panic_point(name);
+            tasks.panic_point(name);
             tokio::select! {
                 () = work => {}
                 () = tasks.stopping() => {}
@@ -220,14 +216,18 @@ impl Local {
         name: &'static str,
         serve: impl FnOnce(CancellationToken) -> F,
     ) {
-        self.tasks.spawn_vital(name, serve(self.tasks.child_token()));
+        let (serving, tasks) = (serve(self.tasks.child_token()), self.tasks.clone());
+        self.tasks.spawn_vital(name, async move {
+            tasks.panic_point(name);
+            serving.await;
+        });
     }
 
     fn spawn_http(&self, listener: BoundedListener) {
         let (router, tasks) = (router::router(self.api.clone()), self.tasks.clone());
-        let (interests, panic_point) = (self.api.interests.clone(), self.panic_point.clone());
+        let interests = self.api.interests.clone();
         self.tasks.spawn_vital(API, async move {
-            panic_point(API);
+            tasks.panic_point(API);
             let stop = tasks.child_token();
             let stopping = async move {
                 stop.cancelled().await;
@@ -305,8 +305,8 @@ impl Local {
         self.rtmp_counters.clone()
     }
 
-    /// Opens a stream key for `stream` and fills it from the encoder that comes with the key; the
-    /// URL for that encoder. The stream ends through the API or by [`Self::stop`]; a broadcast of
+    /// Opens a stream key for `stream` and fills it from the encoder that comes with the key. The
+    /// stream ends through the API or by [`Self::stop`]; a broadcast of
     /// it when no encoder has been there for `window`.
     ///
     /// # Errors
@@ -316,7 +316,7 @@ impl Local {
         name: &str,
         stream: Box<dyn Published>,
         window: Duration,
-    ) -> Result<String, KeyError> {
+    ) -> Result<Ingest, KeyError> {
         self.api.publishing.take_encoder(name, stream, Outside::Encoder, window)
     }
 

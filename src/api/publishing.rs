@@ -11,12 +11,13 @@ use std::{
 
 use astral_core::ids::StreamId;
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::port::Published;
 use crate::{
     edge::rtmp::{FinishCause, IngestFeed, IngestKeys, KeyError, RtmpEvent},
-    node::Tasks,
+    node::{NodeError, Tasks},
 };
 
 /// The source that every node offers: an encoder of the user's.
@@ -90,6 +91,25 @@ struct Entry {
     ended: CancellationToken,
 }
 
+/// A stream that an encoder fills.
+#[derive(Debug)]
+pub struct Ingest {
+    /// Where the encoder brings it, key included.
+    pub url: String,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Ingest {
+    /// Resolves once the stream was ended: by the API, by the end of the node, or because its task
+    /// panicked.
+    ///
+    /// # Errors
+    /// [`NodeError::TaskEnded`]: it panicked; the log says with what.
+    pub async fn ended(self) -> Result<(), NodeError> {
+        self.ended.await.map_err(|_| NodeError::TaskEnded { task: INGEST })
+    }
+}
+
 /// The table of one node. Clones share it.
 #[derive(Clone)]
 pub(super) struct Publishing {
@@ -134,15 +154,15 @@ impl Publishing {
             .collect()
     }
 
-    /// Opens a key for `stream` and fills it from whatever encoder comes with it; the URL for the
-    /// encoder. Without a key the stream is ended.
+    /// Opens a key for `stream` and fills it from whatever encoder comes with it. Without a key the
+    /// stream is ended.
     pub(super) fn take_encoder(
         &self,
         name: &str,
         mut stream: Box<dyn Published>,
         outside: Outside,
         window: Duration,
-    ) -> Result<String, KeyError> {
+    ) -> Result<Ingest, KeyError> {
         let id = stream.id();
         let mut feed = match self.keys.open() {
             Ok(feed) => feed,
@@ -158,26 +178,33 @@ impl Publishing {
         }
         let url = format!("{}/{}", self.rtmp_url, feed.key());
         let stop = self.enter(name, &*stream, Some((url.clone(), outside)));
-        let stopping = self.tasks.child_token();
+        let (stopping, tasks) = (self.tasks.child_token(), self.tasks.clone());
+        let (tell, ended) = oneshot::channel();
         let task = async move {
             tokio::select! {
-                () = fill(id, &mut feed, &mut *stream) => {}
+                () = fill(id, &mut feed, &mut *stream, &tasks) => {}
                 () = stop.cancelled() => {}
                 () = stopping.cancelled() => {}
             }
             // The encoder goes first, so that it sees the stream stopped and not the node gone.
             drop(feed);
             stream.end().await;
+            // Not everybody waits for it.
+            let _ = tell.send(());
         };
         self.spawn(INGEST, id, task);
-        Ok(url)
+        Ok(Ingest { url, ended })
     }
 
     /// Fills `stream` from an opened source.
     pub(super) fn take_source(&self, name: &str, stream: Box<dyn Published>, filler: Filler) {
         let id = stream.id();
         let stop = self.enter(name, &*stream, None);
-        self.spawn(SOURCE, id, filler(stream, stop));
+        let tasks = self.tasks.clone();
+        self.spawn(SOURCE, id, async move {
+            tasks.panic_point(SOURCE);
+            filler(stream, stop).await;
+        });
     }
 
     /// Whether another stream may be published through the API.
@@ -243,10 +270,11 @@ impl Publishing {
     }
 }
 
-async fn fill(id: StreamId, feed: &mut IngestFeed, stream: &mut dyn Published) {
+async fn fill(id: StreamId, feed: &mut IngestFeed, stream: &mut dyn Published, tasks: &Tasks) {
     let stream_id = id.short();
     let filled = feed.fill(stream, |event| match event {
         RtmpEvent::Started { encoder } => {
+            tasks.panic_point(INGEST);
             tracing::info!(stream = stream_id, ?encoder, "an encoder brings the stream");
         }
         RtmpEvent::Finished { cause: FinishCause::Unpublished } => {

@@ -24,7 +24,7 @@ use crate::{
         ports::{MediaItem, MediaSource},
         record::{RecordSpec, Recorded, record},
     },
-    node::Tasks,
+    node::{Tasks, caught},
 };
 
 /// Recordings at the same time; each writes to the disk.
@@ -99,10 +99,13 @@ impl Recordings {
         let (bytes, stop) = (Arc::<AtomicU64>::default(), self.tasks.child_token());
         let entry = Entry { format, bytes: bytes.clone(), stop: stop.clone(), outcome };
         self.table().insert(id, entry);
-        let (table, panicked) = (self.clone(), self.clone());
+        let (table, tasks) = (self.clone(), self.tasks.clone());
         let work = async move {
-            let done = record(Counted { source, bytes, stop }, id, spec).await;
-            let done = done.map_err(|error| error.to_string());
+            let recording = record(Counted { source, bytes, stop, tasks }, id, spec);
+            let done = match caught(recording).await {
+                Ok(done) => done.map_err(|error| error.to_string()),
+                Err(message) => Err(format!("its task panicked: {message}")),
+            };
             table.table().remove(&id);
             match &done {
                 Ok(made) => tracing::info!(stream = id.short(), bytes = made.bytes, "recorded"),
@@ -111,11 +114,7 @@ impl Recordings {
             tell(&done);
             told.send_replace(Some(done));
         };
-        self.tasks.spawn(RECORDING, work, move |has_panicked| async move {
-            if has_panicked {
-                panicked.table().remove(&id);
-            }
-        });
+        self.tasks.spawn(RECORDING, work, |_panicked| async {});
     }
 
     /// Ends the recording of `id` and waits for its last byte; `None` when there is none.
@@ -143,11 +142,13 @@ struct Counted {
     source: Box<dyn MediaSource>,
     bytes: Arc<AtomicU64>,
     stop: CancellationToken,
+    tasks: Tasks,
 }
 
 impl MediaSource for Counted {
     fn next(&mut self) -> BoxFuture<'_, Option<MediaItem>> {
         Box::pin(async move {
+            self.tasks.panic_point(RECORDING);
             let item = tokio::select! {
                 item = self.source.next() => item,
                 () = self.stop.cancelled() => None,

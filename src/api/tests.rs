@@ -322,8 +322,7 @@ async fn server_of(config: LocalConfig, streams: FakeStreams) -> Server {
     let node = FakeNode { done: done.clone(), limits: Mutex::default() };
     let streams = Arc::new(streams);
     let (token_file, log) = (config.token_file.clone(), config.log.clone());
-    let local =
-        Local::start_on(Arc::new(node), streams.clone(), config, Arc::new(|_| {})).await.unwrap();
+    let local = Local::start_on(Arc::new(node), streams.clone(), config, None).await.unwrap();
     let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
     Server { local, token, token_file, streams, done, log }
 }
@@ -626,13 +625,13 @@ async fn wrong_paths_and_methods_are_problems_too() {
 
 #[tokio::test]
 async fn a_task_that_panics_is_named_and_a_stop_is_no_failure() {
-    for task in ["api", "rtmp"] {
+    for task in ["api", "rtmp", "interests", "history", "observer"] {
         let node = FakeNode { done: Arc::default(), limits: Mutex::default() };
         let streams = Arc::new(FakeStreams::default());
         let config = config();
         let file = config.token_file.clone();
-        let hook = Arc::new(move |name: &'static str| assert_ne!(name, task, "injected"));
-        let local = Local::start_on(Arc::new(node), streams, config, hook).await.unwrap();
+        let panic_in = Some(task.to_owned());
+        let local = Local::start_on(Arc::new(node), streams, config, panic_in).await.unwrap();
         let error = timeout(SOON, local.failed()).await.unwrap();
         std::fs::remove_file(file).unwrap();
         assert!(matches!(error, LocalError::Task(_)));

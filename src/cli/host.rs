@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::bail;
 use astral_core::ids::StreamId;
 use clap::Args;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ use crate::{
     edge::{local::Access, rtmp::Certificate},
     node::{
         Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, PictureMaker,
-        RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running,
+        RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, caught,
     },
 };
 
@@ -213,6 +214,7 @@ impl Host {
         &mut self,
         work: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
+        let work = async { caught(work).await.unwrap_or_else(|message| bail!("{message}")) };
         let mut work = std::pin::pin!(work);
         let mut stop = self.stop.take().unwrap_or_else(Stop::listen);
         let mut stdin = std::pin::pin!(stdin_closed(self.leave_with_stdin));

@@ -95,6 +95,7 @@ pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
         let playback = host.handle.watch(&stream, WatchSpec { policy, lag }).await?;
         let (out, handle) = (host.out, host.handle.clone());
         sinks.spawn(async move {
+            handle.panic_point("sink");
             match choice {
                 SinkChoice::Bytes(sink) => sink.write(playback).await.map_err(Into::into),
                 SinkChoice::Player(player) => show(player, playback, lag, out, &handle).await,
@@ -190,9 +191,11 @@ async fn report(
                     out.event("resized", json!({"stream": stream, "width": width, "height": height}));
                 }
                 Some(PlayerEvent::Failed(message)) => anyhow::bail!("the player failed: {message}"),
-                Some(PlayerEvent::Closed | PlayerEvent::Ended) | None => return Ok(()),
+                Some(PlayerEvent::Closed | PlayerEvent::Ended) => return Ok(()),
+                None => anyhow::bail!("the player ended without a word"),
             },
             _ = tick.tick() => {
+                handle.panic_point("player");
                 let stats = player.stats();
                 handle.note_player(stream, stats.frames_rendered, stats.audio_buffers);
             }

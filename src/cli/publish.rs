@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Picture,
-    node::{Adaptive, PublishSpec, Publisher, PushError},
+    node::{Adaptive, Handle, PublishSpec, Publisher, PushError},
 };
 
 /// Bits per second of the encoded sound.
@@ -158,10 +158,10 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
             ready["encoder"] = json!(capture.encoder_name());
             host.announce_ready(ready);
             host.out.note(&format!("publishing {}", publisher.link()));
-            let (end_wanted, out) = (publisher.end_wanted(), host.out);
+            let (end_wanted, out, handle) = (publisher.end_wanted(), host.out, host.handle.clone());
             let fed = async {
                 tokio::select! {
-                    outcome = feed(&mut publisher, &capture, events, out) => outcome,
+                    outcome = feed(&mut publisher, &capture, events, out, &handle) => outcome,
                     // By the API: an end like any other.
                     () = end_wanted => Ok(()),
                 }
@@ -172,8 +172,9 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
             outcome
         }
         None => {
-            let url =
+            let ingest =
                 host.local.ingest(publisher, args.reconnect).context("preparing the RTMP key")?;
+            let url = ingest.url.clone();
             ready["publish_url"] = json!(url);
             host.announce_ready(ready);
             let (server, key) = url.rsplit_once('/').unwrap_or((&url, ""));
@@ -183,7 +184,7 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
             }
             host.out
                 .say(&format!("ffmpeg:  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv {url}"));
-            host.run_until(std::future::pending()).await
+            host.run_until(async { ingest.ended().await.map_err(Into::into) }).await
         }
     };
     host.leave().await;
@@ -197,13 +198,16 @@ async fn feed(
     capture: &Capture,
     mut events: mpsc::Receiver<CaptureEvent>,
     out: Output,
+    handle: &Handle,
 ) -> anyhow::Result<()> {
     let mut is_lost = false;
     let mut rate = publisher.picture_rate();
-    while let Some(event) = events.recv().await {
+    loop {
+        let event = events.recv().await.context("the capture ended without a word")?;
+        handle.panic_point("source");
         match event {
             CaptureEvent::Bytes(flv) => match publisher.push(flv).await {
-                Err(PushError::Ended) => break,
+                Err(PushError::Ended) => return Ok(()),
                 outcome => {
                     outcome?;
                     let wanted = publisher.picture_rate();
@@ -234,10 +238,9 @@ async fn feed(
                 publisher.pause(true).await?;
             }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
-            CaptureEvent::Ended => break,
+            CaptureEvent::Ended => return Ok(()),
         }
     }
-    Ok(())
 }
 
 impl PublishArgs {

@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::output::Output;
 use crate::{
     edge::record::{Format, RecordSpec, record},
-    node::{Event, Handle, Playback, WatchSpec},
+    node::{Event, Handle, Playback, WatchSpec, caught},
 };
 
 /// What a recording may be behind live: files lose nothing by it.
 const LAG: Duration = Duration::from_secs(3);
+/// The task of a recording.
+const RECORDING: &str = "recording";
 /// For the last bytes, when the command ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -85,7 +87,8 @@ impl RecordArgs {
         let Some((source, spec)) = self.open(handle, stream).await? else {
             return Ok(Running::default());
         };
-        let task = tokio::spawn(async move { one(source, stream, spec, out).await });
+        let handle = handle.clone();
+        let task = tokio::spawn(async move { one(&handle, source, spec, out).await });
         Ok(Running { task: Some(task), ..Running::default() })
     }
 
@@ -106,7 +109,7 @@ impl RecordArgs {
         let (handle, stopped) = (handle.clone(), stop.clone());
         let task = tokio::spawn(async move {
             loop {
-                one(source, stream, spec.clone(), out).await;
+                one(&handle, source, spec.clone(), out).await;
                 // Not before: the broadcast that is over has begun with the same event.
                 let is_live = tokio::select! {
                     is_live = next_broadcast(&handle, stream) => is_live,
@@ -163,16 +166,20 @@ async fn next_broadcast(handle: &Handle, stream: StreamId) -> bool {
 }
 
 /// One recording, from here to the stream's end.
-async fn one(source: Playback, stream: StreamId, spec: RecordSpec, out: Output) {
-    match record(source, stream, spec).await {
+async fn one(handle: &Handle, source: Playback, spec: RecordSpec, out: Output) {
+    let stream = source.id;
+    let recording = async {
+        handle.panic_point(RECORDING);
+        record(source, stream, spec).await.map_err(|error| error.to_string())
+    };
+    match caught(recording).await.unwrap_or_else(|message| Err(format!("it panicked: {message}"))) {
         Ok(recorded) => out.event(
             "recorded",
             json!({"stream": stream, "files": recorded.files, "bytes": recorded.bytes}),
         ),
         // The stream goes on without.
-        Err(error) => {
-            tracing::error!("{error}");
-            let message = error.to_string();
+        Err(message) => {
+            tracing::error!("{message}");
             out.event("recording_failed", json!({"stream": stream, "message": message}));
         }
     }

@@ -342,6 +342,11 @@ impl Handle {
         self.shared.inner.tasks.panic_point(task);
     }
 
+    /// The task that the test hook names, for other sets of tasks.
+    pub(crate) fn panic_in(&self) -> Option<String> {
+        self.shared.inner.tasks.panic_in()
+    }
+
     /// Leaves politely and stops; at most 4 s, even when every peer is dead.
     pub async fn leave(&self) {
         let (reply, left) = oneshot::channel();

@@ -30,6 +30,14 @@ pub const FEED_WRITER: &str = "feed-writer";
 /// The task that greets at the begin of one feed.
 pub const FEED_HANDSHAKE: &str = "feed-handshake";
 
+/// What `work` comes to, or with which message it panicked: for work whose owner lives on and tells.
+///
+/// # Errors
+/// The panic's message.
+pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| panic_message(&*panic))
+}
+
 /// The tasks of one node. Clones are handles to the same set.
 #[derive(Clone, Debug)]
 pub struct Tasks {
@@ -67,13 +75,10 @@ impl Tasks {
     pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
         self.inner.tracker.spawn(async move {
-            match AssertUnwindSafe(tasks.unless_killed(task)).catch_unwind().await {
+            match caught(tasks.unless_killed(task)).await {
                 Ok(()) if tasks.is_stopping() => {}
                 Ok(()) => tasks.fail(NodeError::TaskEnded { task: name }),
-                Err(panic) => {
-                    let message = panic_message(&*panic);
-                    tasks.fail(NodeError::TaskPanicked { task: name, message });
-                }
+                Err(message) => tasks.fail(NodeError::TaskPanicked { task: name, message }),
             }
         });
     }
@@ -90,15 +95,11 @@ impl Tasks {
     {
         let tasks = self.clone();
         self.inner.tracker.spawn(async move {
-            let guarded = AssertUnwindSafe(tasks.unless_killed(task));
-            let panicked = match guarded.catch_unwind().await {
-                Ok(()) => false,
-                Err(panic) => {
-                    tracing::error!(task = name, message = panic_message(&*panic), "task panicked");
-                    true
-                }
-            };
-            after(panicked).await;
+            let outcome = caught(tasks.unless_killed(task)).await;
+            if let Err(message) = &outcome {
+                tracing::error!(task = name, message, "task panicked");
+            }
+            after(outcome.is_err()).await;
         });
     }
 
@@ -112,6 +113,11 @@ impl Tasks {
         {
             panic!("injected into task '{name}'");
         }
+    }
+
+    /// The task that the test hook names.
+    pub(super) fn panic_in(&self) -> Option<String> {
+        self.inner.panic_in.clone()
     }
 
     /// Tells every task to end.

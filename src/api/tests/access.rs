@@ -102,7 +102,7 @@ async fn an_address_that_other_machines_reach_needs_a_word_of_consent() {
     let config = LocalConfig { api: ("0.0.0.0:0".parse().unwrap(), false), ..config() };
     let node = FakeNode { done: Arc::default(), limits: Mutex::default() };
     let streams = Arc::new(FakeStreams::default());
-    let refused = Local::start_on(Arc::new(node), streams, config, Arc::new(|_| {})).await;
+    let refused = Local::start_on(Arc::new(node), streams, config, None).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, LocalError::Exposed { .. }));
     assert!(error.to_string().contains("--api-remote"), "{error}");

@@ -258,7 +258,7 @@ fn a_parent_that_misbehaves_is_replaced_and_not_chosen_again() {
         peer: victim,
         direction: crate::ids::Direction::FromParent,
     };
-    let reason = super::super::FeedDownReason::Offence(super::super::Offence::BadSignature);
+    let reason = super::super::FeedDownReason::Offence(Offence::BadSignature);
     scene.net.input(child, Input::FeedDown { feed, reason });
     scene.net.run(secs(3));
     assert_ne!(scene.net.parents(child, scene.stream), [Some(victim)]);

@@ -66,6 +66,9 @@ pub enum Relay {
     Off,
 }
 
+/// Less than this is a unit that was forgotten, not a rate: no line is so slow. Zero forwards nothing.
+const UPLINK_MIN_BPS: u64 = 1_000;
+
 /// An upload limit: a rate, or `auto`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Uplink(pub Option<Bitrate>);
@@ -77,7 +80,12 @@ impl std::str::FromStr for Uplink {
         if text == "auto" {
             return Ok(Self(None));
         }
-        text.parse().map(|rate| Self(Some(rate))).map_err(|e| format!("{e}, or auto"))
+        let rate: Bitrate = text.parse().map_err(|e| format!("{e}, or auto"))?;
+        if (1..UPLINK_MIN_BPS).contains(&rate.as_bps()) {
+            let bits = rate.as_bps();
+            return Err(format!("'{text}' is {bits} bits a second: write {text}Mbit, or auto"));
+        }
+        Ok(Self(Some(rate)))
     }
 }
 
@@ -514,6 +522,13 @@ mod tests {
         assert_eq!(settings.uplink, Some(Bitrate::from_kbps(750)));
         assert_eq!(settings.max_copies, Some(3));
         assert!(!settings.mdns);
+    }
+
+    #[test]
+    fn an_uplink_whose_unit_was_forgotten_is_told_how_to_write_it() {
+        let said = "20".parse::<Uplink>().unwrap_err();
+        assert!(said.contains("20Mbit"), "{said}");
+        assert_eq!("0".parse(), Ok(Uplink(Some(Bitrate::from_bps(0)))));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::Subs
 use super::terminal;
 use crate::{api::LogTail, config::LogFormat};
 
+/// What of the log stderr shows unless `ASTRAL_LOG` says otherwise.
+const FILTER: &str = "warn,libp2p=error,libp2p_mdns=off,netlink=off";
 /// What of the log the node keeps for `GET /logs`, whatever stderr shows.
 const TAIL_FILTER: &str = "info,libp2p=error,libp2p_mdns=off,netlink=off,hickory=off";
 
@@ -32,8 +34,13 @@ pub fn log_tail() -> LogTail {
 
 /// Sends the log to stderr, where `ASTRAL_LOG` filters it (default: warnings), and to [`log_tail`].
 pub fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("ASTRAL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,libp2p=error,libp2p_mdns=off,netlink=off"));
+    let wished = std::env::var("ASTRAL_LOG").ok().filter(|wish| !wish.is_empty());
+    let wished = wished.map(|wish| EnvFilter::try_new(&wish).map_err(|error| (wish, error)));
+    let (filter, misread) = match wished {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(misread)) => (EnvFilter::new(FILTER), Some(misread)),
+        None => (EnvFilter::new(FILTER), None),
+    };
     let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let stderr = match format {
         LogFormat::Text => stderr.with_ansi(std::io::stderr().is_terminal()).boxed(),
@@ -44,6 +51,9 @@ pub fn start_log(format: LogFormat) {
         .with(stderr.with_filter(filter))
         .with(ring.with_filter(EnvFilter::new(TAIL_FILTER)))
         .init();
+    if let Some((wish, error)) = misread {
+        tracing::warn!(%error, "ASTRAL_LOG={wish} is no filter, such as info or astral=debug");
+    }
 }
 
 /// Says on stderr what went wrong, each cause once, and as an `error` event on stdout with `json`.

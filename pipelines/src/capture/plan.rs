@@ -157,11 +157,13 @@ impl Plan {
             let wanted = "a screen (under Wayland, a screen-cast session of PipeWire that is already running)";
             ("pipewiresrc", shelf::CAPTURE_SCREEN_PIPEWIRE, wanted)
         } else {
-            (
-                "ximagesrc",
-                shelf::CAPTURE_SCREEN_X11,
-                "a screen (DISPLAY names none that can be opened)",
-            )
+            let set = std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty());
+            let wanted = if set {
+                "a screen (DISPLAY names none that can be opened)"
+            } else {
+                "a screen (DISPLAY is not set: this session has none)"
+            };
+            ("ximagesrc", shelf::CAPTURE_SCREEN_X11, wanted)
         };
         let found = all
             .iter()

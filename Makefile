@@ -92,8 +92,9 @@ test-long: test-packages $(WEB) ## what takes long: every player and OBS (with a
 	tests/schemathesis/run.sh
 	cd web && TEST_SMOOTH=1 npm run --silent e2e
 
-nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor in each, dead links (root)
+nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor in each, a UPnP router, dead links (root)
 	$(CARGO) test --locked --test e2e homes -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --locked --test e2e router:: -- --ignored --nocapture --test-threads 1
 
 glass: test-packages $(WEB) ## how old a picture is on the screen, two forwarders behind its source
 	$(CARGO) test --locked --test e2e glass -- --ignored --nocapture --test-threads 1

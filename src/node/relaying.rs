@@ -14,7 +14,7 @@ use libp2p::{
     multiaddr::Protocol,
     relay,
     swarm::{
-        ConnectionId,
+        ConnectionId, ExpiredListenAddr, FromSwarm, NetworkBehaviour,
         dial_opts::{DialOpts, PeerCondition},
     },
     upnp,
@@ -337,6 +337,23 @@ impl Driver {
             upnp::Event::NonRoutableGateway => self.reach.no_gateway(Upnp::NotRoutable),
         }
         self.reach_changed();
+    }
+
+    /// Tells the router that this node listens no more; false when it forwards nothing.
+    pub(super) fn give_ports_back(&mut self) -> bool {
+        let Some(upnp) = self.swarm.behaviour_mut().upnp.as_mut() else { return false };
+        if self.reach.view().upnp != Upnp::Mapped {
+            return false;
+        }
+        for addr in &self.listen {
+            // It looks at the address alone; the listeners close with their connections.
+            let listener_id = ListenerId::next();
+            upnp.on_swarm_event(FromSwarm::ExpiredListenAddr(ExpiredListenAddr {
+                listener_id,
+                addr,
+            }));
+        }
+        true
     }
 
     /// For the API.

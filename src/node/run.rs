@@ -55,6 +55,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// After the last words, connections are closed properly for at most this: a QUIC peer would
 /// otherwise notice only by its idle timeout.
 const CLOSE_MAX: Duration = Duration::from_millis(300);
+/// A router at home has so long to hear that it need not forward ports any more. One that is slower
+/// forgets them by itself within the hour.
+const ROUTER_MAX: Duration = Duration::from_secs(1);
 
 /// What other tasks tell the overlay task.
 pub enum News {
@@ -328,6 +331,11 @@ impl Driver {
 
     /// Closes every connection properly, within bounds.
     async fn close(&mut self) {
+        if self.give_ports_back() {
+            // Nothing says when the router has heard of it.
+            let until = Instant::now() + ROUTER_MAX;
+            while timeout_at(until, self.swarm.select_next_some()).await.is_ok() {}
+        }
         let deadline = Instant::now() + CLOSE_MAX;
         // The writers of the feeds say their last words meanwhile.
         let peers: Vec<_> = self.links.iter().map(|(peer, _)| *peer).collect();

@@ -25,3 +25,4 @@ mod players;
 mod portal;
 mod readme;
 mod refusals;
+mod router;

@@ -181,6 +181,11 @@ impl Internet {
         home
     }
 
+    /// The router of the home that came last.
+    pub fn last_router(&self) -> &Host {
+        self.routers.last().expect("a home has a router")
+    }
+
     /// Cuts the link of a public host or a home without a word to anybody, or mends it.
     pub fn set_link(&self, number: u8, up: bool) {
         let state = if up { "up" } else { "down" };

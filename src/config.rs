@@ -4,6 +4,7 @@
 //! what a command does with them.
 
 mod picture;
+mod portal;
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +17,10 @@ use astral_core::units::Bitrate;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-pub use self::picture::{Fps, Picture, PictureRate, Size};
+pub use self::{
+    picture::{Fps, Picture, PictureRate, Size},
+    portal::{Portal, PortalError},
+};
 
 /// Where the local API listens unless told otherwise.
 pub const DEFAULT_API: SocketAddr = SocketAddr::new(LOOPBACK, 8000);
@@ -256,6 +260,12 @@ struct FileSettings {
     size: Option<Size>,
     fps: Option<Fps>,
     bitrate: Option<PictureRate>,
+    portal: Option<SocketAddr>,
+    portal_name: Vec<String>,
+    portal_viewers: Option<usize>,
+    portal_cert: Option<PathBuf>,
+    portal_key: Option<PathBuf>,
+    portal_proxy: Option<bool>,
 }
 
 /// An address to listen on, and whether another port will do when it is taken.
@@ -332,6 +342,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// What the settings file says of the picture that `publish` encodes.
     pub picture: Picture,
+    /// What it says of the portal that `run` opens.
+    pub portal: Portal,
 }
 
 impl NodeArgs {
@@ -390,6 +402,14 @@ impl NodeArgs {
             json: self.json.or(file.json).unwrap_or(false),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             picture: Picture { size: file.size, fps: file.fps, bitrate: file.bitrate },
+            portal: Portal {
+                portal: file.portal,
+                portal_name: file.portal_name,
+                portal_viewers: file.portal_viewers,
+                portal_cert: file.portal_cert,
+                portal_key: file.portal_key,
+                portal_proxy: file.portal_proxy,
+            },
         })
     }
 }
@@ -549,6 +569,22 @@ mod tests {
         let path = file("no-picture", "bitrate = \"0\"\n");
         let error = settle(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("16kbit"), "{error}");
+    }
+
+    #[test]
+    fn the_file_may_say_what_the_public_is_shown() {
+        let text = "portal = \"0.0.0.0:8080\"\nportal_name = [\"tv.example\"]\nportal_viewers = 3\n\
+                    portal_cert = \"chain.pem\"\nportal_key = \"key.pem\"\nportal_proxy = false\n";
+        let path = file("portal", text);
+        let portal = settle(&["--config", path.to_str().unwrap()]).unwrap().portal;
+        let flags = Portal { portal_viewers: Some(7), ..Portal::default() };
+        let settled = flags.or(portal).unwrap();
+        assert_eq!(settled.portal, "0.0.0.0:8080".parse().ok());
+        assert_eq!(
+            (settled.portal_name, settled.portal_viewers),
+            (vec!["tv.example".into()], Some(7))
+        );
+        assert_eq!(settled.portal_key, Some("key.pem".into()));
     }
 
     #[test]

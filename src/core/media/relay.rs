@@ -65,6 +65,7 @@ mod stats;
 mod stream;
 mod uplink;
 mod upstream;
+mod way_back;
 
 #[cfg(test)]
 mod tests;

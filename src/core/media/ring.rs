@@ -210,6 +210,11 @@ impl<P: Payload> Ring<P> {
         self.get(seq).map(|held| held.chunk.header().init_version)
     }
 
+    /// The highest media time of all chunks ever held.
+    pub(crate) const fn newest_ms(&self) -> u64 {
+        self.newest_ms
+    }
+
     pub(crate) const fn chunks(&self) -> usize {
         self.chunks
     }

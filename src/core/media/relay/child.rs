@@ -39,6 +39,8 @@ pub(crate) struct Child<P> {
     pub(crate) wants: BTreeMap<Stripe, RangeSet>,
     /// Stripes that may have a chunk to send.
     pub(crate) ready: StripeSet,
+    /// Stripes that it had when the epoch changed, and has not begun anew.
+    pub(crate) reads_on: StripeSet,
     /// It resumes after a failure: its repair goes before that of others, until it has all.
     pub(crate) is_resuming: bool,
     pub(crate) control: Vec<DownFrame<P>>,
@@ -95,6 +97,7 @@ impl<P> Child<P> {
             live: StripeSet::EMPTY,
             warm: StripeSet::EMPTY,
             revoked: StripeSet::EMPTY,
+            reads_on: StripeSet::EMPTY,
             cursors: vec![None; usize::from(STRIPES_MAX)],
             asks: BTreeMap::new(),
             wants: BTreeMap::new(),

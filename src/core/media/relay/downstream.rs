@@ -11,6 +11,7 @@ use super::{
     flow::Flow,
     output::{RelayOutput, RelayTimeout},
     stream::{Ctx, Stream},
+    way_back::WayBack,
 };
 use crate::{
     ids::{FeedKey, NodeId, STRIPES_MAX, Stripe, StripeSet},
@@ -125,18 +126,23 @@ impl<P: Payload> Stream<P> {
             .filter(|(_, child)| child.up_at.is_some() && !child.asks.is_empty())
             .map(|(node, _)| *node)
             .collect();
+        let mut known = None;
         for node in waiting {
+            let mut way_back = known.take().unwrap_or_else(|| WayBack::of(self, cx));
             let Some(child) = self.children.get_mut(&node) else { continue };
             let before = child.asks.len();
             let stripes: Vec<Stripe> = child.asks.keys().copied().collect();
             let live = child.live;
             for stripe in stripes.into_iter().filter(|stripe| live.contains(*stripe)) {
-                start_stripe(child, stripe, &self.flow, cx);
+                start_stripe(child, stripe, &self.flow, &mut way_back, cx);
             }
             if child.asks.len() < before {
                 self.keep(node, cx);
                 self.queue(node, Class::Live, cx);
                 self.queue(node, Class::Repair, cx);
+            } else {
+                // Nothing has begun to flow since it was worked out.
+                known = Some(way_back);
             }
         }
     }
@@ -148,6 +154,8 @@ impl<P: Payload> Stream<P> {
             child.cursors.fill(None);
             child.ready = StripeSet::EMPTY;
             child.wants.clear();
+            // It reads on: nothing of the new epoch may be left out.
+            child.reads_on = child.live;
             // A start at the newest keyframe means the same in every epoch.
             child.asks.retain(|_, ask| ask.start == Start::Live);
             child.asks.values_mut().for_each(|ask| ask.missing.clear());
@@ -421,16 +429,24 @@ fn start_stripe<P: Payload>(
     child: &mut Child<P>,
     stripe: Stripe,
     flow: &Flow<P>,
+    way_back: &mut WayBack,
     cx: &mut Ctx<'_, P>,
 ) {
     let Some(first) = flow.first_point(stripe) else { return };
     let Some(ask) = child.asks.get(&stripe) else { return };
     let begin = match ask.start {
         Start::Live => {
-            let Some(keyframe) = flow.newest_keyframe(first.seq) else { return };
-            let before = flow.ring.last_held(stripe, u64::MAX, keyframe);
-            let stripe_seq = before.map_or(first.stripe_seq, |last| last.stripe_seq + 1);
-            StripePoint { stripe_seq: stripe_seq.max(first.stripe_seq), seq: keyframe }
+            let keyframe = flow.newest_keyframe(first.seq).map(|keyframe| {
+                let before = flow.ring.last_held(stripe, u64::MAX, keyframe);
+                let stripe_seq = before.map_or(first.stripe_seq, |last| last.stripe_seq + 1);
+                StripePoint { stripe_seq: stripe_seq.max(first.stripe_seq), seq: keyframe }
+            });
+            let begin = match child.reads_on.contains(stripe) {
+                true => keyframe,
+                false => way_back.begin(stripe, keyframe, flow),
+            };
+            let Some(begin) = begin else { return };
+            begin
         }
         Start::From(next) if next <= first.stripe_seq => first,
         Start::From(next) => {
@@ -440,6 +456,7 @@ fn start_stripe<P: Payload>(
         }
     };
     let Some(ask) = child.asks.remove(&stripe) else { return };
+    child.reads_on.remove(stripe);
     child.wants.remove(&stripe);
     child.control.push(DownFrame::Start {
         stripe,

@@ -175,6 +175,18 @@ impl<P: Payload> Flow<P> {
         self.ring.keyframes().iter().rev().copied().find(known)
     }
 
+    /// Media time until the next keyframe, if they go on as before.
+    pub(crate) fn next_keyframe_in(&self) -> Duration {
+        let time_of = |seq: &u64| self.ring.get(*seq).map(|held| held.chunk.header().time_ms);
+        let mut times = self.ring.keyframes().iter().rev().filter_map(time_of);
+        let Some(last) = times.next() else { return KEYFRAMES_APART };
+        let apart = times
+            .next()
+            .map_or(KEYFRAMES_APART, |before| Duration::from_millis(last.saturating_sub(before)));
+        let since = Duration::from_millis(self.ring.newest_ms().saturating_sub(last));
+        apart.saturating_sub(since)
+    }
+
     /// Age of a stripe's newest chunk in milliseconds.
     pub(crate) fn head_age_ms(&self, stripe: Stripe, now: Timestamp) -> u32 {
         let age = match (self.role, self.ring.stripe_head(stripe)) {
@@ -235,3 +247,6 @@ impl<P: Payload> Flow<P> {
         self.cert.as_ref().map(|signed| &signed.cert)
     }
 }
+
+/// Between two keyframes while only one was seen: what encoders for live streams are told to do.
+const KEYFRAMES_APART: Duration = Duration::from_secs(2);

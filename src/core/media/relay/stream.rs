@@ -20,7 +20,7 @@ use crate::{
     ids::{Direction, FeedKey, NodeId, StreamId},
     media::{
         cert::SignedCert,
-        chunk::{ChunkFlags, Payload},
+        chunk::Payload,
         frame::{DownFrame, EndReason},
         init::SignedInit,
         pacer::Pacer,
@@ -153,9 +153,7 @@ impl<P: Payload> Stream<P> {
             cx.wake.arm(cx.now, RelayTimeout::Gap);
         }
         self.notify_children(header.stripe, header.stripe_seq, cx);
-        if header.flags.contains(ChunkFlags::KEYFRAME) {
-            self.start_children(cx);
-        }
+        self.start_children(cx);
         self.pump_sinks(|sink| sink.awaits(header.seq), cx);
         let pin = self.sinks.values().map(Sink::pin).min().unwrap_or(u64::MAX);
         self.flow.evict(self.window, pin);

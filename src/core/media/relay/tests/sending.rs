@@ -141,6 +141,27 @@ fn a_joiner_on_a_full_uplink_does_not_delay_those_who_watch() {
 }
 
 #[test]
+fn a_joiner_begins_where_the_picture_is_soonest() {
+    // Keyframes are two seconds apart. What lies between the last one and now takes a full uplink
+    // longer than the way to the next one, or not; an idle uplink has sent it at once.
+    for (kbps, joins, begins) in
+        [(100_000, 5_900, 4_000), (2_000, 5_900, 6_000), (2_000, 4_200, 4_000)]
+    {
+        let mut net = Net::new(Camera::new(100, 4, Bitrate::from_kbps(800), 50), 2);
+        net.input(node(0), RelayInput::Uplink { ceiling: Some(Bitrate::from_kbps(kbps)) });
+        net.feed(node(1), &[node(0)], ms(10));
+        net.attach(node(2), 1, Policy::KeepAll);
+        net.script_at(at(joins), 1);
+        net.run_script(at(12_000), |net, _| net.feed(node(2), &[node(0)], ms(10)));
+        net.shooting = false;
+        net.run_until(at(15_000));
+        net.assert_identical(node(2), 1);
+        let first = net.got(node(2), 1)[0].header.time_ms;
+        assert_eq!(first, begins, "{kbps} kbit/s, joins at {joins} ms");
+    }
+}
+
+#[test]
 fn a_slow_child_sheds_stripes_from_the_highest_and_the_others_see_nothing() {
     let mut net = Net::new(camera(4), 3);
     for child in [1, 2, 3] {

@@ -54,8 +54,10 @@ struct Cost {
 #[derive(Clone, Copy, Debug)]
 struct Wish<'a> {
     stripe: Stripe,
-    /// Stripes that already come from a node.
+    /// Stripes that already come from a node, or are about to be asked of it.
     taken: &'a BTreeMap<NodeId, u32>,
+    /// Those among them that are asked of it right now.
+    asked: &'a BTreeMap<NodeId, u32>,
     /// The asker has slots to give, and may take the place of somebody who has none.
     gives: bool,
     /// Only to stand by.
@@ -154,16 +156,17 @@ impl Candidates {
     }
 
     /// The best candidate for a stripe that is not among `visited`; `taken` says how many stripes
-    /// already come from a node, `gives` whether the asker has slots to give.
+    /// already come from a node, and how many of these are being asked for; `gives` whether the asker
+    /// has slots to give.
     pub(super) fn best(
         &self,
         local: &Local,
         stripe: Stripe,
         visited: &BTreeSet<NodeId>,
-        taken: &BTreeMap<NodeId, u32>,
+        (taken, asked): (&BTreeMap<NodeId, u32>, &BTreeMap<NodeId, u32>),
         gives: bool,
     ) -> Option<NodeId> {
-        self.cheapest(local, visited, Wish { stripe, taken, gives, standby: false })
+        self.cheapest(local, visited, Wish { stripe, taken, asked, gives, standby: false })
     }
 
     /// The same, to stand by.
@@ -174,7 +177,8 @@ impl Candidates {
         visited: &BTreeSet<NodeId>,
         taken: &BTreeMap<NodeId, u32>,
     ) -> Option<NodeId> {
-        self.cheapest(local, visited, Wish { stripe, taken, gives: false, standby: true })
+        let asked = &BTreeMap::new();
+        self.cheapest(local, visited, Wish { stripe, taken, asked, gives: false, standby: true })
     }
 
     fn cheapest(
@@ -209,8 +213,8 @@ impl Candidates {
 
     /// Those that had free slots and seem to live, cheapest first.
     fn with_slots(&self, local: &Local) -> Vec<NodeId> {
-        let taken = BTreeMap::new();
-        let wish = Wish { stripe: 0, taken: &taken, gives: false, standby: false };
+        let none = BTreeMap::new();
+        let wish = Wish { stripe: 0, taken: &none, asked: &none, gives: false, standby: false };
         let mut ranked: Vec<_> = self
             .list
             .iter()
@@ -304,7 +308,8 @@ impl Entry {
         if self.source {
             ms += SOURCE_MS;
         }
-        ms += match (self.free, wish.gives) {
+        let asked = wish.asked.get(&node).copied().unwrap_or(0);
+        ms += match (u32::from(self.free).saturating_sub(asked), wish.gives) {
             (0, true) => PLACE_MS,
             (0, false) => FULL_MS,
             (1.., _) => 0,

@@ -152,6 +152,11 @@ pub struct Tuning {
     pub status_lifetime: Duration,
     /// Between STATUS messages to the backup.
     pub backup_status_every: Duration,
+    /// Slots of a node to which somebody was sent count as taken for this long, unless it says
+    /// otherwise: a dial, an ASK, and the STATUS that tells of it. Measured on a ramp of 200 viewers
+    /// (`mix`, 26 s, seeds 1 and 2): with 0 and 1.5 s the median first picture is after 5.1 and 4.0 s,
+    /// 4.7 and 2.5 s, continuity at 3 s 0.933 and 0.974, 0.987 and 0.998.
+    pub spoken_for: Duration,
     /// A STATUS counts for this long at the backup.
     pub backup_status_lifetime: Duration,
 
@@ -214,9 +219,10 @@ pub struct Tuning {
     /// 1 s leaves one in ten without, 3 s is no better than 2 s).
     pub displace_grace: Duration,
     /// A child is not displaced before it had its place for this long: it still gets what was cut
-    /// before it came, which the newcomer does not have. A crowd's backlog keeps the source busy for
-    /// seconds; the ring keeps it for eight (measured: without it chunks are lost for good in most
-    /// flash crowds, with 2 s in one of eight).
+    /// before it came, which the newcomer does not have; rings of 20 s keep that for it. Swept on a
+    /// ramp of 200 viewers (`mix`, 26 s, seed 1): with 5, 1, 0.5 and 0 s the median first picture is
+    /// after 9.7, 5.0, 5.1 and 5.3 s, continuity at 3 s 0.850, 0.929, 0.933 and 0.933. In a flash crowd
+    /// of 60 who keep everything 0.5 s loses 531 chunks where 5 s loses 13,197.
     pub settle_time: Duration,
     /// The one displaced asks the newcomer after this: by then the newcomer mostly has something.
     pub displace_patience: Duration,
@@ -323,6 +329,7 @@ impl Default for Tuning {
             status_pause: Duration::from_millis(500),
             status_lifetime: Duration::from_secs(15),
             backup_status_every: Duration::from_secs(30),
+            spoken_for: Duration::from_millis(1_500),
             backup_status_lifetime: Duration::from_secs(90),
             lease: Duration::from_secs(10),
             reservation: Duration::from_secs(3),
@@ -350,7 +357,7 @@ impl Default for Tuning {
             handover_grace: Duration::from_secs(1),
             revoke_grace: Duration::from_millis(700),
             displace_grace: Duration::from_secs(2),
-            settle_time: Duration::from_secs(5),
+            settle_time: Duration::from_millis(500),
             displace_patience: Duration::from_millis(250),
             room_kept: Duration::from_secs(3),
             child_silence: Duration::from_millis(2_200),

@@ -8,8 +8,13 @@
 use std::sync::Arc;
 
 use super::{
-    Candidate, DirRefusal, DirRequest, DirResponse, Overlay, StreamStatus, announcing::Origin,
-    dht::coordinators, local::Purpose, mixing::mix, registrar::Waiting, reporter,
+    Candidate, DirRefusal, DirRequest, DirResponse, Overlay, StreamStatus,
+    announcing::Origin,
+    dht::coordinators,
+    local::Purpose,
+    mixing::{in_turns, mix},
+    registrar::Waiting,
+    reporter,
 };
 use crate::{
     announcement::SignedAnnouncement,
@@ -79,7 +84,12 @@ impl Overlay {
         let source = source_of(announcement.as_ref(), &members).filter(|s| s.contact.node != asker);
         let source_node = announcement.as_ref().map(|signed| signed.announcement().node.node);
         let mut tellers = vec![members];
-        tellers.extend(registrar.coordination.tellers(stream, scope != Scope::Coordinator));
+        let mut elsewhere = registrar.coordination.tellers(stream, scope != Scope::Coordinator);
+        for candidate in elsewhere.iter_mut().flatten() {
+            candidate.free = registrar.left_of(stream, &candidate.contact.node, candidate.free);
+        }
+        // The nearer half is its own members, of whom it knows most.
+        tellers.push(in_turns(elsewhere));
         tellers.push(charges);
         for list in &mut tellers {
             list.retain_mut(|candidate| {
@@ -89,6 +99,9 @@ impl Overlay {
             });
         }
         let candidates = mix(source, tellers, local.config.tuning.candidates_per_stripe);
+        if scope != Scope::Coordinator {
+            registrar.told_of(local, stream, asker, &candidates);
+        }
         let ended = announcement.as_ref().is_some_and(|signed| signed.announcement().ended);
         // A coordinator is told what there is to know; what it does not know it asks, too.
         let coordinates = || coordinators(local, &stream).contains(&local.me.node);

@@ -47,7 +47,7 @@ pub(super) fn candidate_bytes(candidate: &Candidate) -> usize {
 }
 
 /// The first of each list, then the second of each, and so on.
-fn in_turns(lists: Vec<Vec<Candidate>>) -> Vec<Candidate> {
+pub(super) fn in_turns(lists: Vec<Vec<Candidate>>) -> Vec<Candidate> {
     let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
     let mut turns = Vec::new();
     loop {

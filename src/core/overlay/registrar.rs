@@ -7,11 +7,15 @@
 
 mod complaints;
 mod coordination;
+mod spoken_for;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::complaints::{Complaints, Heard, Law};
 pub(super) use self::coordination::{Coordination, Own, Waiting};
+use self::{
+    complaints::{Complaints, Heard, Law},
+    spoken_for::SpokenFor,
+};
 use super::{
     Candidate, Complaint, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse, Load, LookupId,
     LookupKey, Register, Role, StreamStatus, StreamSummary,
@@ -35,6 +39,8 @@ pub(super) struct Registrar {
     /// What each told of itself when it was last met.
     neighbours: ExpiringMap<NodeId, Option<Load>>,
     statuses: ExpiringMap<(StreamId, NodeId), StreamStatus>,
+    /// Slots that those who were sent to a node lately will probably take, until it says itself.
+    spoken_for: SpokenFor,
     /// What other supernodes know.
     pub(super) coordination: Coordination,
     complaints: Complaints,
@@ -56,6 +62,7 @@ impl Registrar {
             backups: ExpiringMap::new(),
             neighbours: ExpiringMap::new(),
             statuses: ExpiringMap::new(),
+            spoken_for: SpokenFor::new(),
             coordination: Coordination::new(now),
             complaints: Complaints::default(),
             lookup: None,
@@ -148,6 +155,12 @@ impl Registrar {
         if streams.iter().any(is_new) {
             self.coordination.hurry(local.now);
         }
+        for status in &streams {
+            let told = self.statuses.get(&(status.stream, from));
+            if told.is_some_and(|told| told.free != status.free) {
+                self.spoken_for.settled(status.stream, from);
+            }
+        }
         self.drop_statuses(from);
         for status in streams {
             self.statuses.insert((status.stream, from), status, until);
@@ -210,6 +223,7 @@ impl Registrar {
             if is_charge && self.is_overdue(local, &node) {
                 continue;
             }
+            let free = self.left_of(stream, &node, free);
             let candidate = Candidate { contact, depths, free, source: false };
             // Of those equally good all take turns.
             ranked.push((is_charge, free == 0, depth, local.random(), candidate));
@@ -219,6 +233,27 @@ impl Registrar {
         let mut list: Vec<_> = ranked.into_iter().map(|(.., candidate)| candidate).collect();
         let charges = list.split_off(members_until);
         [list, charges]
+    }
+
+    /// What is left of a node's free slots when those who were sent there have come.
+    pub(super) fn left_of(&self, stream: StreamId, node: &NodeId, free: u16) -> u16 {
+        self.spoken_for.left_of(stream, node, free)
+    }
+
+    /// `asker` was told of these. If it lacks parents, the next one who asks is sent elsewhere.
+    pub(super) fn told_of(
+        &mut self,
+        local: &Local,
+        stream: StreamId,
+        asker: NodeId,
+        named: &[Candidate],
+    ) {
+        let lacks = match self.statuses.get(&(stream, asker)) {
+            Some(status) => status.depths.iter().filter(|depth| **depth == DEPTH_NONE).count(),
+            None => named.first().map_or(0, |candidate| candidate.depths.len()),
+        };
+        let lifetime = local.config.tuning.spoken_for;
+        self.spoken_for.told_of(stream, lacks, named, (local.now, lifetime));
     }
 
     /// What the members carry, for the coordinators; `own` is what this node does.
@@ -277,6 +312,7 @@ impl Registrar {
             local.nodes.failed(node, now);
         }
         while self.statuses.pop_due(now).is_some() {}
+        self.spoken_for.expire(now);
         if self.lookup_at <= now {
             let alone = self.neighbours.is_empty();
             let every = &local.config.tuning;

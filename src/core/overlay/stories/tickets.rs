@@ -177,7 +177,10 @@ fn a_leaf_makes_way_for_a_forwarder_and_is_fed_by_it() {
             |net: &Testnet| all_play(net, &viewers, stream) && all_play(net, &forwarders, stream);
         let time = net.run_until("nobody starves behind the leaf", secs(30), whole);
         println!("seed {seed}: all play after {time:?}");
-        let fed = net.snapshot(source).given.iter().all(|ticket| ticket.node != viewers[0]);
+        // Whoever was moved last gets bytes from both for a moment.
+        net.run(secs(3));
+        let given = net.snapshot(source).given;
+        let fed = given.iter().all(|ticket| ticket.standby || ticket.node != viewers[0]);
         assert!(fed, "seed {seed}: the leaf still takes a slot of the source");
     }
 }

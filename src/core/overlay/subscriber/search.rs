@@ -233,6 +233,7 @@ impl Subscriber {
             *taken.entry(held.parent).or_default() += 1;
         }
         let mut plan: BTreeMap<NodeId, Vec<Stripe>> = BTreeMap::new();
+        let mut asked: BTreeMap<NodeId, u32> = BTreeMap::new();
         for (stripe, seat) in (0..).zip(&mut self.seats) {
             let joining = seat.cause == MoveCause::Joined;
             let Some(search) = &mut seat.search else { continue };
@@ -251,7 +252,8 @@ impl Subscriber {
             let first = seat.plead.filter(|_| search.asks == 0);
             let best = first.or_else(|| {
                 loop {
-                    let best = self.candidates.best(local, stripe, &search.visited, &taken, gives);
+                    let of_all = (&taken, &asked);
+                    let best = self.candidates.best(local, stripe, &search.visited, of_all, gives);
                     // Own children cannot be parents.
                     match best {
                         Some(node) if forwarder.feeds(self.stream, node, stripe) => {
@@ -270,6 +272,7 @@ impl Subscriber {
             search.last_ask_at = now;
             search.next_at = now + hedge;
             *taken.entry(node).or_default() += 1;
+            *asked.entry(node).or_default() += 1;
             plan.entry(node).or_default().push(stripe);
         }
         plan

@@ -18,7 +18,10 @@ pub mod rtmp;
 pub mod share;
 pub mod sink;
 pub mod splice;
+mod switch;
 mod ws_flv;
 
 #[cfg(test)]
 pub(crate) mod fake;
+
+pub use handle::watch_fitting;

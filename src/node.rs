@@ -75,16 +75,17 @@ use std::{
     time::Duration,
 };
 
-use astral_core::{
-    media::{cert::SourceSigner, relay::RelayInput},
-    overlay::{Contact, Overlay, OverlayConfig, Role},
-};
 pub use astral_core::{
+    announcement::Rendition,
     media::{
         frame::EndReason,
         relay::{Policy, SkipCause},
     },
     overlay::{Event, TicketId},
+};
+use astral_core::{
+    media::{cert::SourceSigner, relay::RelayInput},
+    overlay::{Contact, Overlay, OverlayConfig, Role},
 };
 pub use config::{
     DEFAULT_PORT, MEMBER_CAPACITY_DEFAULT, NodeConfig, PRIVATE_STREAMS_DEFAULT,
@@ -158,6 +159,7 @@ impl Node {
             traffic: Arc::new(Traffic::default()),
             tasks: tasks.clone(),
             players: Mutex::new(BTreeMap::new()),
+            lower: Mutex::new(BTreeMap::new()),
             next_sink: AtomicU64::new(1),
             wishes: wishes::WishTable::default(),
             pictures: pictures::Pictures::new(config.picture_maker.clone()),

@@ -193,6 +193,8 @@ async fn publish(handle: &Handle, name: &str) -> Publisher {
         rate: Some(RATE),
         preview: false,
         adaptive: None,
+        renditions: Vec::new(),
+        rendition_of: None,
     };
     let mut publisher = handle.publish(spec).await.expect("publishing");
     publisher.push_tag(sequence_header()).await.expect("the stream lives");

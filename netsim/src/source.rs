@@ -104,6 +104,8 @@ impl SimSource {
             k: self.model.stripes,
             epoch: self.epoch,
             thumbnail: None,
+            renditions: Vec::new(),
+            rendition_of: None,
             floor: None,
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::error::CaptureError;
 use crate::outlet::{Outlet, Shutter};
 
-pub use spec::{CaptureSource, CaptureSpec};
+pub use spec::{CaptureSource, CaptureSpec, RenditionSpec};
 
 /// How many events wait for a slow receiver: about three seconds of 30 pictures and 47 pieces of sound.
 /// When they are full the pipeline waits, and raw pictures are dropped in front of the encoder.
@@ -29,6 +29,15 @@ const EVENTS_MAX: usize = 256;
 pub enum CaptureEvent {
     /// The next piece of the FLV byte stream; the first begins with `FLV`.
     Bytes(Bytes),
+    /// The same of a lower rendition.
+    Rendition {
+        /// Which one, as the spec lists them; the first is 0.
+        number: usize,
+        /// A new FLV byte stream begins with these bytes, timestamps at zero.
+        begins: bool,
+        /// The bytes.
+        bytes: Bytes,
+    },
     /// A new FLV byte stream begins with the next [`CaptureEvent::Bytes`], timestamps at zero: the file
     /// began anew, the device is back, or the capture goes on without its microphone.
     Restarted,

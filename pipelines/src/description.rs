@@ -131,6 +131,19 @@ impl Values {
         Ok(())
     }
 
+    /// Lets `name` stand for descriptions that were filled before.
+    pub(crate) fn text(&mut self, name: &'static str, filled: String) {
+        self.0.insert(name, filled);
+    }
+
+    /// Gives the element that is called `old` in what `name` stands for another name, so that there can
+    /// be two of it.
+    pub(crate) fn rename(&mut self, name: &'static str, old: &str, new: &str) {
+        if let Some(text) = self.0.get_mut(name) {
+            *text = text.replace(&format!("name={old} "), &format!("name={new} "));
+        }
+    }
+
     /// Lets `name` stand for a word out of this crate's own source, such as a factory name.
     pub(crate) fn word(&mut self, name: &'static str, value: &'static str) {
         self.0.insert(name, value.to_owned());

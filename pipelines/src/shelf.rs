@@ -31,6 +31,8 @@ shelf! {
     AUDIO_PIPEWIRE = "audio/pipewire.launch";
     AUDIO_ALSA = "audio/alsa.launch";
     AUDIO_OSX = "audio/osx.launch";
+    RENDITION_PICTURE = "rendition/picture.launch";
+    RENDITION_SOUND = "rendition/sound.launch";
     ENCODE_X264 = "encode/x264.launch";
     ENCODE_OPENH264 = "encode/openh264.launch";
     ENCODE_VA = "encode/va.launch";

@@ -122,6 +122,7 @@ impl From<NodeSnapshot> for NodeState {
         Self {
             limits,
             flows: flows.collect(),
+            lower: now.lower,
             relay: now.relay,
             reach: now.reach,
             driver: vec![

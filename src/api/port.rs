@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use astral_core::{
+    announcement::Rendition,
     ids::{NodeId, StreamId, StreamName, StripeSet},
     media::relay::RelaySnapshot,
     overlay::{Snapshot, TicketId},
@@ -34,6 +35,8 @@ pub struct NodeState {
     pub received_bytes: u64,
     /// What flows, per stream published, watched or seeded here.
     pub flows: BTreeMap<StreamId, Flow>,
+    /// The lower rendition of a stream that players here get.
+    pub lower: BTreeMap<StreamId, Rendition>,
     /// The limits that hold.
     pub limits: Limits,
     /// The relay's picture.

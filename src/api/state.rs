@@ -191,7 +191,13 @@ impl Api {
             stream.preview = own.preview;
             stream.name.get_or_insert_with(|| own.name.clone());
         }
+        // Renditions are shown with their stream.
+        streams.retain(|id, _| !overlay.rendition_of.contains_key(id));
         for (id, stream) in &mut streams {
+            if let Some(lower) = state.lower.get(id) {
+                stream.rendition = Some(lower.height);
+                stream.role = StreamRole::Watching;
+            }
             stream.own |= stream.role == StreamRole::Publishing;
             stream.paused = state.flows.get(id).is_some_and(|flow| flow.paused);
             stream.recording = self.recordings.of(*id);

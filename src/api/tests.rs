@@ -7,6 +7,7 @@ mod portal;
 mod views;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -17,6 +18,7 @@ use std::{
 };
 
 use astral_core::{
+    announcement::Rendition,
     ids::{NodeId, StreamId, StreamName},
     media::{flv::Tag, relay::RelaySnapshot},
     overlay::{
@@ -124,6 +126,11 @@ fn overlay() -> Snapshot {
         mine: false,
         viewers: 3,
         thumbnail: true,
+        renditions: vec![Rendition {
+            stream: StreamId([0x48; 32]),
+            height: 480,
+            rate: Bitrate::from_kbps(400),
+        }],
     };
     let ticket = |ticket| TicketView {
         ticket: TicketId(ticket),
@@ -152,6 +159,7 @@ fn overlay() -> Snapshot {
             banned: false,
         }],
         streams: vec![view(LISTED, "garden"), view(WATCHED, "pond")],
+        rendition_of: BTreeMap::new(),
         watches: vec![WatchView {
             stream: WATCHED,
             kind: Interest::Play,
@@ -183,6 +191,7 @@ impl NodePort for FakeNode {
         let flow = Flow { k: 2, rate, bytes: 77, children, ..Flow::default() };
         Box::pin(async move {
             Ok(NodeState {
+                lower: BTreeMap::new(),
                 overlay: overlay(),
                 uptime: Duration::from_secs(12),
                 sent_bytes: 100,

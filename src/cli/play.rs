@@ -3,7 +3,7 @@
 //! Owns the choice of sinks and the end of playing. Does not own the node's stream nor the sinks
 //! themselves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use astral_core::ids::StreamId;
@@ -27,8 +27,9 @@ use crate::{
         ports::{MediaItem, MediaSource},
         sink::Sink,
         splice::{Clock, Splicer},
+        watch_fitting,
     },
-    node::{Event, Handle, Playback, Policy, StreamRef, WatchSpec},
+    node::{Event, Handle, Policy, StreamRef, WatchSpec},
 };
 
 /// Flags of `astral play`.
@@ -43,12 +44,24 @@ pub struct PlayArgs {
     /// How far behind live to play: low (0.5s), normal (1.5s), safe (3s), auto, or a duration
     #[arg(long, value_name = "LAG", default_value = "normal", value_parser = parse_lag)]
     lag: Duration,
+    /// Which rendition: auto (a lower one while the lag can't be held; files and pipes get the source's
+    /// own), source, or a height such as 480p
+    #[arg(long, value_name = "auto|source|480p", default_value = "auto", value_parser = parse_rendition)]
+    rendition: RenditionChoice,
     /// Recording.
     #[command(flatten)]
     record: RecordArgs,
     /// The node.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// A parsed `--rendition`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum RenditionChoice {
+    Auto,
+    Source,
+    Height(u16),
 }
 
 /// A parsed `--sink`.
@@ -89,21 +102,32 @@ pub async fn run(args: PlayArgs) -> anyhow::Result<()> {
     host.announce_ready(ready);
     host.out.note(&format!("playing {}, {:?} behind live", args.stream, args.lag));
     let recording = args.record.start(&host.handle, stream.id(), host.out).await?;
-    let mut sinks = JoinSet::new();
-    for choice in args.sink {
-        let (policy, lag) = (choice.policy(args.lag), args.lag);
-        let playback = host.handle.watch(&stream, WatchSpec { policy, lag }).await?;
-        let (out, handle) = (host.out, host.handle.clone());
-        sinks.spawn(async move {
-            handle.panic_point("sink");
-            match choice {
-                SinkChoice::Bytes(sink) => sink.write(playback).await.map_err(Into::into),
-                SinkChoice::Player(player) => show(player, playback, lag, out, &handle).await,
-            }
-        });
-    }
     let told = host.handle.events();
-    let outcome = host.run_until(first_failure_or_end(sinks, told, stream.id())).await;
+    let (out, handle) = (host.out, host.handle.clone());
+    let played = async {
+        let stream = chosen(&handle, &stream, args.rendition).await?;
+        let mut sinks = JoinSet::new();
+        for choice in args.sink {
+            let (policy, lag) = (choice.policy(args.lag), args.lag);
+            let (id, handle) = (stream.id(), handle.clone());
+            let fits =
+                matches!(choice, SinkChoice::Player(_)) && args.rendition == RenditionChoice::Auto;
+            let media: Box<dyn MediaSource> = if fits {
+                watch_fitting(&handle, id, lag).await?
+            } else {
+                Box::new(handle.watch(&stream, WatchSpec { policy, lag }).await?)
+            };
+            sinks.spawn(async move {
+                handle.panic_point("sink");
+                match choice {
+                    SinkChoice::Bytes(sink) => sink.write(media).await.map_err(Into::into),
+                    SinkChoice::Player(player) => show(player, media, id, lag, out, &handle).await,
+                }
+            });
+        }
+        first_failure_or_end(sinks, told, stream.id()).await
+    };
+    let outcome = host.run_until(played).await;
     host.leave().await;
     recording.finish().await;
     outcome
@@ -140,10 +164,43 @@ async fn first_failure_or_end(
 /// less.
 const REST_MAX: Duration = Duration::from_secs(8);
 
+/// The stream that plays for this choice; a height is waited for until the stream announces it.
+async fn chosen(
+    handle: &Handle,
+    stream: &StreamRef,
+    choice: RenditionChoice,
+) -> anyhow::Result<StreamRef> {
+    let RenditionChoice::Height(height) = choice else { return Ok(stream.clone()) };
+    // Watched meanwhile: that is how its announcement comes.
+    let watched = handle.watch(stream, WatchSpec::live(RENDITION_LOOK)).await?;
+    let begun = Instant::now();
+    loop {
+        let there = handle.renditions(stream.id()).await?;
+        if let Some(found) = there.iter().find(|there| there.height == height) {
+            let found = found.stream.into();
+            drop(watched);
+            handle.stop_if_unused(stream.id()).await?;
+            return Ok(found);
+        }
+        if begun.elapsed() > RENDITIONS_MAX_WAIT {
+            let there: Vec<_> = there.iter().map(|there| format!("{}p", there.height)).collect();
+            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+            anyhow::bail!("the stream announces no rendition of {height}p; it has {there}");
+        }
+        tokio::time::sleep(RENDITION_LOOK).await;
+    }
+}
+
+/// How often it is looked which renditions a stream has ...
+const RENDITION_LOOK: Duration = Duration::from_millis(500);
+/// ... and for how long.
+const RENDITIONS_MAX_WAIT: Duration = Duration::from_secs(20);
+
 /// Feeds a GStreamer player.
 async fn show(
     choice: PlayerChoice,
-    mut playback: Playback,
+    mut media: Box<dyn MediaSource>,
+    stream: StreamId,
     lag: Duration,
     out: Output,
     handle: &Handle,
@@ -151,11 +208,10 @@ async fn show(
     let spec = PlaySpec { sink: choice.into(), lag, ..PlaySpec::default() };
     let started = tokio::task::spawn_blocking(move || Player::start(&spec)).await;
     let (player, mut input, events) = started.context("starting the player")??;
-    let stream = playback.id;
     let watch = tokio::spawn(report(player, events, stream, out, handle.clone()));
     let mut splicer = Splicer::new(Clock::Zero);
     let mut over = false;
-    while let Some(item) = MediaSource::next(&mut playback).await {
+    while let Some(item) = media.next().await {
         let flv = splicer.take(&item);
         if !flv.is_empty() && input.push(flv).await.is_err() {
             // The window was closed or the pipeline failed: `report` says which.
@@ -232,6 +288,17 @@ fn parse_sink(text: &str) -> Result<SinkChoice, String> {
         "window" => Ok(SinkChoice::Player(PlayerChoice::Window)),
         "fake" => Ok(SinkChoice::Player(PlayerChoice::Fake)),
         bytes => bytes.parse().map(SinkChoice::Bytes).map_err(|e| format!("{e}")),
+    }
+}
+
+fn parse_rendition(text: &str) -> Result<RenditionChoice, String> {
+    let height = || text.strip_suffix('p')?.parse().ok().filter(|height| *height > 0);
+    match text {
+        "auto" => Ok(RenditionChoice::Auto),
+        "source" => Ok(RenditionChoice::Source),
+        _ => height()
+            .map(RenditionChoice::Height)
+            .ok_or_else(|| "auto, source, or a height such as 480p".to_owned()),
     }
 }
 

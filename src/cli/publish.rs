@@ -6,9 +6,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use astral_core::{ids::StreamName, units::Bitrate};
-use astral_pipelines::{Capture, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic};
+use astral_core::{announcement::Rendition, ids::StreamName, units::Bitrate};
+use astral_pipelines::{
+    Capture, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic, RenditionSpec,
+};
 use clap::{ArgGroup, Args, ValueEnum};
+use futures::future::join_all;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -68,6 +71,15 @@ pub struct PublishArgs {
     /// Encoder; auto picks hardware that really works here
     #[arg(long, value_enum, default_value_t, help_heading = "Picture")]
     encoder: EncoderChoice,
+    /// Also publish a smaller picture for viewers whose lag can't be held: 720p, 480p, 360p or 240p;
+    /// may be given several times
+    #[arg(
+        long = "rendition",
+        value_name = "HEIGHT",
+        conflicts_with = "rtmp_in",
+        help_heading = "Picture"
+    )]
+    renditions: Vec<Height>,
     /// Let the encoder follow the uplink: lower where one copy of --bitrate does not fit, up again
     /// when it does
     #[arg(long, conflicts_with = "rtmp_in", help_heading = "Picture")]
@@ -98,6 +110,42 @@ pub struct PublishArgs {
     pub host: HostArgs,
 }
 
+/// As `--rendition` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Height {
+    #[value(name = "720p")]
+    P720,
+    #[value(name = "480p")]
+    P480,
+    #[value(name = "360p")]
+    P360,
+    #[value(name = "240p")]
+    P240,
+}
+
+impl Height {
+    const fn pixels(self) -> u32 {
+        match self {
+            Self::P720 => 720,
+            Self::P480 => 480,
+            Self::P360 => 360,
+            Self::P240 => 240,
+        }
+    }
+
+    /// What its picture gets, in kbit/s: within the ranges that YouTube's help for live encoders gave
+    /// for H.264 at 30 pictures a second (720p 1,500-4,000, 480p 500-2,000, 360p 400-1,000, 240p
+    /// 300-700); never more than half of the stream's own, or it would spare nobody anything.
+    const fn kbps(self) -> u32 {
+        match self {
+            Self::P720 => 2_500,
+            Self::P480 => 1_000,
+            Self::P360 => 600,
+            Self::P240 => 400,
+        }
+    }
+}
+
 /// As `--encoder` takes it.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum EncoderChoice {
@@ -123,6 +171,7 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     args.picture = args.picture.or(settings.picture);
     let spec = args.publish_spec(name.clone());
     spec.check().map_err(|e| Usage(e.to_string()))?;
+    args.renditions()?;
     args.record.check()?;
     // The source comes first: a missing camera is said before the network hears of anything.
     let capture = match args.capture_spec() {
@@ -143,7 +192,7 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
         .into());
     }
     let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
-    let mut publisher = host.handle.publish(spec).await?;
+    let (mut publisher, siblings) = publish(&host, spec, &args.renditions()?).await?;
     if let Some(path) = &args.tee {
         publisher
             .tee(path)
@@ -159,16 +208,18 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
             host.announce_ready(ready);
             host.out.note(&format!("publishing {}", publisher.link()));
             let (end_wanted, out, handle) = (publisher.end_wanted(), host.out, host.handle.clone());
+            let mut siblings = siblings;
             let fed = async {
                 tokio::select! {
-                    outcome = feed(&mut publisher, &capture, events, out, &handle) => outcome,
+                    outcome = feed(&mut publisher, &mut siblings, &capture, events, out, &handle) => outcome,
                     // By the API: an end like any other.
                     () = end_wanted => Ok(()),
                 }
             };
             let outcome = host.run_until(fed).await;
             capture.stop();
-            publisher.end().await;
+            siblings.push(publisher);
+            join_all(siblings.into_iter().map(Publisher::end)).await;
             outcome
         }
         None => {
@@ -192,9 +243,40 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     outcome
 }
 
+/// Begins to publish the stream and its renditions, each a stream beside it.
+async fn publish(
+    host: &Host,
+    mut spec: PublishSpec,
+    renditions: &[RenditionSpec],
+) -> anyhow::Result<(Publisher, Vec<Publisher>)> {
+    let whole = host.handle.own_stream(&spec.name);
+    let mut siblings = Vec::new();
+    for rendition in renditions {
+        // A sign that names rarely have, so that a stream of that name is not in the way.
+        let name = StreamName::new(format!("{}#{}p", spec.name, rendition.height))
+            .map_err(|e| Usage(format!("the name is too long for its renditions: {e}")))?;
+        let rate = Bitrate::from_kbps((rendition.video_bitrate_kbps + AUDIO_KBPS).into());
+        spec.renditions.push(Rendition {
+            stream: host.handle.own_stream(&name),
+            height: u16::try_from(rendition.height).unwrap_or(u16::MAX),
+            rate,
+        });
+        let sibling = PublishSpec {
+            title: format!("{} ({}p)", spec.title, rendition.height).chars().take(100).collect(),
+            rate: Some(rate),
+            preview: spec.preview,
+            rendition_of: Some(whole),
+            ..PublishSpec::named(name)
+        };
+        siblings.push(host.handle.publish(sibling).await?);
+    }
+    Ok((host.handle.publish(spec).await?, siblings))
+}
+
 /// Moves captured bytes into the stream until the capture ends.
 async fn feed(
     publisher: &mut Publisher,
+    siblings: &mut [Publisher],
     capture: &Capture,
     mut events: mpsc::Receiver<CaptureEvent>,
     out: Output,
@@ -219,6 +301,17 @@ async fn feed(
                     }
                 }
             },
+            CaptureEvent::Rendition { number, begins, bytes } => {
+                let Some(sibling) = siblings.get_mut(number) else { continue };
+                if begins {
+                    sibling.restart();
+                    sibling.pause(false).await?;
+                }
+                match sibling.push(bytes).await {
+                    Err(PushError::Ended) => return Ok(()),
+                    outcome => outcome?,
+                }
+            }
             CaptureEvent::Restarted => {
                 publisher.restart();
                 publisher.pause(false).await?;
@@ -236,6 +329,9 @@ async fn feed(
                 let lost = json!({"stream": publisher.id(), "message": message});
                 out.event("device_lost", lost);
                 publisher.pause(true).await?;
+                for sibling in &mut *siblings {
+                    sibling.pause(true).await?;
+                }
             }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
             CaptureEvent::Ended => return Ok(()),
@@ -274,13 +370,37 @@ impl PublishArgs {
             video_bitrate_kbps: kbps(self.picture.bitrate()),
             audio_bitrate_kbps: AUDIO_KBPS,
             encoder: self.encoder.into(),
+            renditions: self.renditions().ok()?,
             ..CaptureSpec::default()
         })
     }
 
+    /// The smaller pictures, the best first.
+    fn renditions(&self) -> anyhow::Result<Vec<RenditionSpec>> {
+        let (width, height) = self.picture.size();
+        let mut heights = self.renditions.clone();
+        heights.sort_by_key(|height| std::cmp::Reverse(height.pixels()));
+        heights.dedup();
+        let smaller = |own: Height| {
+            if own.pixels() >= height {
+                let pixels = own.pixels();
+                return Err(Usage(format!(
+                    "--rendition {pixels}p: the picture has {height} lines, and a rendition fewer"
+                )));
+            }
+            Ok(RenditionSpec {
+                width: (width * own.pixels() / height).next_multiple_of(2),
+                height: own.pixels(),
+                video_bitrate_kbps: own.kbps().min(kbps(self.picture.bitrate()) / 2).max(16),
+            })
+        };
+        Ok(heights.into_iter().map(smaller).collect::<Result<_, _>>()?)
+    }
+
     fn publish_spec(&self, name: StreamName) -> PublishSpec {
         // A file and an encoder keep their own rate, which is measured.
-        let encoded_here = self.camera.is_some() || self.screen || self.test || self.adaptive;
+        let has_own_rate = !self.adaptive && self.renditions.is_empty();
+        let encoded_here = self.camera.is_some() || self.screen || self.test || !has_own_rate;
         let audio = Bitrate::from_kbps(AUDIO_KBPS.into());
         let adaptive = Adaptive { picture: self.picture.bitrate(), sound: audio };
         PublishSpec {
@@ -293,6 +413,8 @@ impl PublishArgs {
             adaptive: self.adaptive.then_some(adaptive),
             rate: encoded_here
                 .then(|| Bitrate::from_bps(self.picture.bitrate().as_bps() + audio.as_bps())),
+            renditions: Vec::new(),
+            rendition_of: None,
         }
     }
 }
@@ -329,6 +451,30 @@ fn stripes(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn renditions_keep_the_shape_of_the_picture_the_best_first_and_cost_half_at_most() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: PublishArgs,
+        }
+        let parse = |words: &[&str]| {
+            use clap::Parser;
+            let all = ["astral", "garden", "--test"].iter().chain(words);
+            Cli::try_parse_from(all).map(|cli| cli.args)
+        };
+        let args = parse(&["--rendition", "240p", "--rendition", "480p", "--rendition", "240p"]);
+        let renditions = args.unwrap().renditions().unwrap();
+        let of =
+            |width, height, video_bitrate_kbps| RenditionSpec { width, height, video_bitrate_kbps };
+        assert_eq!(renditions, [of(854, 480, 1_000), of(426, 240, 400)]);
+        let args = parse(&["--size", "640x360", "--bitrate", "500kbit", "--rendition", "240p"]);
+        assert_eq!(args.unwrap().renditions().unwrap(), [of(426, 240, 250)]);
+        let args = parse(&["--size", "640x360", "--rendition", "360p"]).unwrap();
+        assert!(args.renditions().unwrap_err().to_string().contains("360 lines"));
+        assert!(parse(&["--rendition", "100p"]).is_err());
+    }
 
     #[test]
     fn stripes_are_powers_of_two_up_to_sixteen() {

@@ -113,6 +113,8 @@ async fn feed(events: &mut mpsc::Receiver<CaptureEvent>, stream: &mut dyn Publis
                     return;
                 }
             }
+            // Asked for by the command line alone.
+            CaptureEvent::Rendition { .. } => {}
             CaptureEvent::Restarted => {
                 stream.restart();
                 if stream.idle(false).await.is_err() {

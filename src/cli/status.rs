@@ -9,7 +9,7 @@ use std::{
 
 use astral_core::{
     ids::{NodeId, StreamId},
-    overlay::{NoCapacityReason, RegistrationView, Role, WatchView},
+    overlay::{EndReason, NoCapacityReason, RegistrationView, Role, WatchView},
     units::Bitrate,
 };
 use serde_json::{Value, json};
@@ -108,6 +108,7 @@ fn stream(id: StreamId, status: &StreamStatus, watch: Option<&WatchView>) -> Val
         "delivered_bytes": status.stats.delivered_bytes,
         "delay_ms": status.stats.delay_ms,
         "encoder_bps": status.encoder_bps,
+        "rendition_of": status.rendition_of,
         "paused": status.stats.paused,
         "reconnecting": status.stats.reconnecting,
     })
@@ -239,6 +240,12 @@ pub fn in_words(event: &Event) -> Option<String> {
         Event::EncoderRate { bps, .. } => {
             format!("the encoder goes to {bps}, as far as the uplink lets one copy pass")
         }
+        Event::Rendition { height: Some(height), .. } => {
+            format!("playing {height}p: the full stream does not come in time")
+        }
+        Event::Rendition { height: None, .. } => "playing the full stream".into(),
+        // This node left it: whoever asked for that knows.
+        Event::Ended { reason: EndReason::Left, .. } => return None,
         Event::Ended { reason, .. } => format!("the stream is over ({})", word(reason)),
         Event::Skipped { from, to, cause, .. } => {
             format!("skipped chunks {from} to {to} ({cause})")

@@ -27,6 +27,8 @@ pub const TITLE_BYTES_MAX: usize = 4 * NAME_CHARS_MAX;
 pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// Most tags, and most codecs, of one announcement.
 pub const TAGS_MAX: usize = 8;
+/// Most lower renditions of one stream: more heights than anybody tells apart.
+pub const RENDITIONS_MAX: usize = 4;
 /// Longest tag or codec name, in bytes.
 pub const TAG_BYTES_MAX: usize = 48;
 
@@ -79,6 +81,18 @@ pub struct Resolution {
     pub height: u16,
 }
 
+/// A lower rendition of a stream: a stream of its own under the same key, for viewers whose lag can't
+/// be held at the full rate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rendition {
+    /// The stream that it is.
+    pub stream: StreamId,
+    /// Pixels down.
+    pub height: u16,
+    /// Bit rate, sound included.
+    pub rate: Bitrate,
+}
+
 /// What a publisher wants announced; the overlay adds address, revision and expiry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AnnouncementDraft {
@@ -104,6 +118,12 @@ pub struct AnnouncementDraft {
     pub epoch: u64,
     /// blake3 of the thumbnail, when there is one.
     pub thumbnail: Option<[u8; 32]>,
+    /// Lower renditions, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renditions: Vec<Rendition>,
+    /// It is a rendition of this stream, and listed with it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendition_of: Option<StreamId>,
     /// The lowest rate of an encoder that follows the uplink; `None` = the rate stays. Not announced:
     /// it says how much of a small uplink this node has to keep for one copy.
     #[serde(default)]
@@ -149,6 +169,12 @@ pub struct Announcement {
     pub expires_unix: u64,
     /// blake3 of the thumbnail, when there is one.
     pub thumbnail: Option<[u8; 32]>,
+    /// Lower renditions, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renditions: Vec<Rendition>,
+    /// It is a rendition of this stream, and listed with it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendition_of: Option<StreamId>,
     /// A tombstone: the stream has ended.
     pub ended: bool,
 }
@@ -169,6 +195,8 @@ impl Announcement {
             k,
             epoch,
             thumbnail,
+            renditions,
+            rendition_of,
             floor: _,
         } = draft;
         Self {
@@ -186,6 +214,8 @@ impl Announcement {
             revision,
             expires_unix,
             thumbnail,
+            renditions,
+            rendition_of,
             ended: false,
         }
     }
@@ -230,6 +260,7 @@ impl Announcement {
             || self.description.len() > DESCRIPTION_BYTES_MAX
             || !words_fit(&self.tags)
             || !words_fit(&self.codecs)
+            || self.renditions.len() > RENDITIONS_MAX
             || !self.node.is_bounded()
         {
             return Err(AnnouncementError::TooLarge);

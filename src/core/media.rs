@@ -30,6 +30,7 @@ mod ring;
 mod scheduler;
 mod sink;
 mod stripe;
+pub mod switcher;
 mod view;
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ use self::{
     subscriber::Subscriber,
 };
 use crate::{
+    announcement::Rendition,
     ids::{NodeId, StreamId},
     time::Timestamp,
 };
@@ -240,6 +241,11 @@ impl Overlay {
             members: self.registrar.iter().flat_map(Registrar::members).collect(),
             nodes: local.nodes.views(|node| local.is_banned(node)),
             streams: self.streams(),
+            rendition_of: self
+                .directory
+                .live()
+                .filter_map(|(stream, known)| Some((*stream, known.rendition_of?)))
+                .collect(),
             watches: self.watches.values().map(Subscriber::view).collect(),
             publishing: self.publisher.live().collect(),
             given: self.forwarder.views(local.now),
@@ -264,6 +270,18 @@ impl Overlay {
             return None;
         }
         self.forwarder.copy_rates(&self.local, stream)
+    }
+
+    /// The lower renditions of a stream that live, the best first: announced by the stream and by
+    /// themselves, under one key.
+    #[must_use]
+    pub fn renditions(&self, stream: StreamId) -> Vec<Rendition> {
+        let Some(parent) = self.announced(stream) else { return Vec::new() };
+        let lives = |rendition: &&Rendition| {
+            self.announced(rendition.stream)
+                .is_some_and(|own| own.source == parent.source && own.rendition_of == Some(stream))
+        };
+        parent.renditions.iter().filter(lives).copied().collect()
     }
 
     /// The supernode that this node stands with; `None` for one that is one.
@@ -292,9 +310,11 @@ impl Overlay {
                 mine: self.publisher.publishes(stream),
                 viewers,
                 thumbnail: announcement.thumbnail.is_some(),
+                renditions: announcement.renditions.clone(),
             }
         };
-        self.directory.live().map(view).collect()
+        let listed = self.directory.live().filter(|(_, known)| known.rendition_of.is_none());
+        listed.map(view).collect()
     }
 
     fn advance(&mut self, now: Timestamp) {

@@ -297,7 +297,7 @@ impl MediaSource for Place {
 
 /// Follows tag boundaries through pieces of an FLV byte stream without copying it.
 #[derive(Debug, Default)]
-struct TagEdges {
+pub(super) struct TagEdges {
     /// Bytes of the present tag that have not come yet.
     left: usize,
     /// The boundary is lost until the next whole init segment or cut.
@@ -308,7 +308,7 @@ struct TagEdges {
 
 impl TagEdges {
     /// The edges of a stream that begins with this init segment.
-    fn after(init: &[u8]) -> Self {
+    pub(super) fn after(init: &[u8]) -> Self {
         const FLAGS: usize = 4;
         const VIDEO: u8 = 1;
         let has_video = init.get(FLAGS).is_none_or(|flags| flags & VIDEO != 0);
@@ -316,13 +316,13 @@ impl TagEdges {
     }
 
     /// Forgets a torn tag.
-    const fn cut(&mut self) {
+    pub(super) const fn cut(&mut self) {
         self.left = 0;
         self.lost = false;
     }
 
     /// Takes the next piece; whether a player may begin with it.
-    fn pass(&mut self, bytes: &Bytes) -> bool {
+    pub(super) fn pass(&mut self, bytes: &Bytes) -> bool {
         let whole = self.left == 0;
         let mut begins = false;
         let mut at = self.left.min(bytes.len());

@@ -39,7 +39,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`SinkError`] when the sink can't be opened or takes no more.
-    pub async fn write(self, mut source: impl MediaSource) -> Result<bool, SinkError> {
+    pub async fn write(self, mut source: Box<dyn MediaSource>) -> Result<bool, SinkError> {
         let mut sink = OpenSink::open(self)?;
         while let Some(item) = source.next().await {
             match sink.take(&item).await {

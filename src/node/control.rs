@@ -19,14 +19,16 @@ impl Handle {
     /// [`ControlError`].
     pub async fn pause(&self, stream: StreamId, paused: bool) -> Result<(), ControlError> {
         let inner = &self.shared.inner;
-        inner.wishes.change(stream, |wishes| {
+        let renditions = inner.wishes.change_all(stream, |wishes| {
             wishes.paused = paused;
             wishes.pauses = wishes.pauses.wrapping_add(u32::from(paused));
         })?;
         if paused {
             // Said here as well: the encoder may be silent, and its next media far away.
-            let input = RelayInput::Paused { stream, paused };
-            self.shared.media(MediaCommand::Relay(input)).await?;
+            for stream in std::iter::once(stream).chain(renditions) {
+                let input = RelayInput::Paused { stream, paused };
+                self.shared.media(MediaCommand::Relay(input)).await?;
+            }
         }
         Ok(())
     }
@@ -37,7 +39,8 @@ impl Handle {
     /// # Errors
     /// [`ControlError::NotOurs`].
     pub fn go_live(&self, stream: StreamId) -> Result<(), ControlError> {
-        self.shared.inner.wishes.change(stream, |wishes| wishes.on_air = true)
+        self.shared.inner.wishes.change_all(stream, |wishes| wishes.on_air = true)?;
+        Ok(())
     }
 
     /// Ends a stream published here. Whoever fills it sees
@@ -47,7 +50,8 @@ impl Handle {
     /// # Errors
     /// [`ControlError::NotOurs`].
     pub fn end(&self, stream: StreamId) -> Result<(), ControlError> {
-        self.shared.inner.wishes.change(stream, |wishes| wishes.over = true)
+        self.shared.inner.wishes.change_all(stream, |wishes| wishes.over = true)?;
+        Ok(())
     }
 
     /// Says something else about a stream published here: announced again with the next media.

@@ -52,6 +52,10 @@ impl Driver {
                 }
                 self.relay(RelayInput::Close { stream });
             }
+            NodeCommand::Renditions { stream, reply } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.overlay.renditions(stream));
+            }
             NodeCommand::Picture { stream, reply } => self.want_picture(stream, reply),
             NodeCommand::Watch { stream, spec, sink, to, reply } => {
                 let change = self.streams.read(stream, sink, spec.lag);

@@ -13,7 +13,8 @@ use std::{
 };
 
 use astral_core::{
-    ids::{NodeId, StreamId},
+    announcement::Rendition,
+    ids::{NodeId, StreamId, StreamName},
     media::{
         cert::SourceSigner,
         relay::{RelayInput, SinkId, StreamRole},
@@ -61,6 +62,8 @@ pub(super) enum NodeCommand {
     PublishOver { stream: StreamId },
     /// The small picture of a stream.
     Picture { stream: StreamId, reply: oneshot::Sender<Option<Bytes>> },
+    /// The renditions of a stream that live.
+    Renditions { stream: StreamId, reply: oneshot::Sender<Vec<Rendition>> },
     /// A local reader comes.
     Watch {
         stream: StreamId,
@@ -119,6 +122,8 @@ pub(super) struct Inner {
     pub next_sink: AtomicU64,
     pub wishes: WishTable,
     pub pictures: Pictures,
+    /// The lower rendition of a stream that players here get.
+    pub lower: Mutex<BTreeMap<StreamId, Rendition>>,
 }
 
 impl Shared {
@@ -214,6 +219,37 @@ impl Handle {
                 self.shared.command(NodeCommand::PublishOver { stream }).await?;
                 Err(PublishError::Epoch { reason: error.to_string() })
             }
+        }
+    }
+
+    /// The id that a stream of this name has when this node publishes it.
+    #[must_use]
+    pub fn own_stream(&self, name: &StreamName) -> StreamId {
+        StreamId::derive(&self.shared.inner.source.key(), name)
+    }
+
+    /// The lower renditions of a stream, the best first; none for a stream that nothing is known of.
+    ///
+    /// # Errors
+    /// [`NodeGone`].
+    pub async fn renditions(&self, stream: StreamId) -> Result<Vec<Rendition>, NodeGone> {
+        let (reply, renditions) = oneshot::channel();
+        self.shared.command(NodeCommand::Renditions { stream, reply }).await?;
+        renditions.await.map_err(|_| NodeGone)
+    }
+
+    /// Players here get this lower rendition of a stream from now on; `None` = the source's own.
+    pub fn note_rendition(&self, stream: StreamId, lower: Option<Rendition>) {
+        let known = &self.shared.inner.lower;
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match lower {
+            Some(lower) => known.insert(stream, lower),
+            None => known.remove(&stream),
+        };
+        if before != lower {
+            let height = lower.map(|lower| lower.height);
+            // Nobody may be listening.
+            let _ = self.shared.told.send(Event::Rendition { stream, height });
         }
     }
 

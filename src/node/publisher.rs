@@ -100,7 +100,8 @@ impl Publisher {
     pub(super) fn new(shared: Shared, spec: PublishSpec, stream: StreamId, epoch: u64) -> Self {
         let name = spec.name.to_string();
         let encoder = spec.adaptive.map(|adaptive| adaptive.picture);
-        let first = Wishes { name, on_air: !spec.preview, encoder, ..Wishes::default() };
+        let (on_air, rendition_of) = (!spec.preview, spec.rendition_of);
+        let first = Wishes { name, on_air, encoder, rendition_of, ..Wishes::default() };
         let wishes = shared.inner.wishes.enter(stream, first);
         let link = StreamLink { source: shared.inner.source.key(), name: spec.name.clone() };
         Self {
@@ -288,7 +289,8 @@ impl Publisher {
     }
 
     async fn announce(&self, rate: Bitrate, k: u8) -> Result<(), NodeGone> {
-        let PublishSpec { name, title, description, tags, .. } = self.spec.clone();
+        let PublishSpec { name, title, description, tags, renditions, rendition_of, .. } =
+            self.spec.clone();
         let announcement = AnnouncementDraft {
             source: self.link.source,
             name,
@@ -301,6 +303,8 @@ impl Publisher {
             k,
             epoch: self.epoch,
             thumbnail: self.portrait.hash,
+            renditions,
+            rendition_of,
             floor: self.adapting.map(|adapting| adapting.floor()),
         };
         self.shared.command(NodeCommand::Overlay(Command::Publish { announcement })).await

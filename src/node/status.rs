@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 use astral_core::{
+    announcement::Rendition,
     ids::{NodeId, StreamId, StripeSet},
     media::relay::RelaySnapshot,
     overlay,
@@ -32,6 +33,8 @@ pub struct NodeSnapshot {
     pub relay: RelaySnapshot,
     /// Streams that go through here.
     pub streams: BTreeMap<StreamId, StreamStatus>,
+    /// The lower rendition of a stream that players here get.
+    pub lower: BTreeMap<StreamId, Rendition>,
     /// Connected peers.
     pub links: Vec<LinkView>,
     /// Bytes per node.
@@ -76,6 +79,8 @@ pub struct StreamStatus {
     pub player: Option<PlayerStats>,
     /// The rate of the picture by now, where its encoder is here and follows the uplink.
     pub encoder_bps: Option<Bitrate>,
+    /// Of which stream it is a rendition.
+    pub rendition_of: Option<StreamId>,
 }
 
 /// What a local player says about itself.
@@ -158,7 +163,9 @@ pub(super) fn assemble(inner: &Inner, driver: DriverReport, media: MediaReport) 
         };
         let player = players.get(&stream).copied();
         let encoder_bps = inner.wishes.get(stream).and_then(|wishes| wishes.encoder);
-        let status = StreamStatus { role, stats, bytes, children, player, encoder_bps };
+        let rendition_of = driver.overlay.rendition_of.get(&stream).copied();
+        let status =
+            StreamStatus { role, stats, bytes, children, player, encoder_bps, rendition_of };
         streams.insert(stream, status);
     }
     NodeSnapshot {
@@ -168,6 +175,7 @@ pub(super) fn assemble(inner: &Inner, driver: DriverReport, media: MediaReport) 
         overlay: driver.overlay,
         relay: media.relay,
         streams,
+        lower: inner.lower.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         links: driver.links,
         traffic: inner.traffic.nodes(),
         sent_bytes: total.media_out + total.control_out,

@@ -41,6 +41,8 @@ pub(super) struct Wishes {
     pub(super) fits: Option<CopyRates>,
     /// ... and the rate that an encoder that follows the uplink has by now.
     pub(super) encoder: Option<Bitrate>,
+    /// Nor is this: the stream is a rendition of that one, and follows what is wished of it.
+    pub(super) rendition_of: Option<StreamId>,
     /// Another text than the stream began with.
     pub(super) metadata: Option<Metadata>,
 }
@@ -75,6 +77,28 @@ impl WishTable {
         let wishes = table.get(&stream).ok_or(ControlError::NotOurs { stream })?;
         wishes.send_modify(change);
         Ok(())
+    }
+
+    /// Changes what is wanted of a stream and of its renditions; which of them there are.
+    ///
+    /// # Errors
+    /// [`ControlError::NotOurs`].
+    pub(super) fn change_all(
+        &self,
+        stream: StreamId,
+        change: impl Fn(&mut Wishes),
+    ) -> Result<Vec<StreamId>, ControlError> {
+        self.change(stream, &change)?;
+        let table = self.table();
+        let of_it = |wishes: &watch::Sender<Wishes>| wishes.borrow().rendition_of == Some(stream);
+        let renditions: Vec<_> =
+            table.iter().filter(|(_, wishes)| of_it(wishes)).map(|(id, _)| *id).collect();
+        for rendition in &renditions {
+            if let Some(wishes) = table.get(rendition) {
+                wishes.send_modify(&change);
+            }
+        }
+        Ok(renditions)
     }
 
     /// Says what the uplink has room for by now.
@@ -126,4 +150,24 @@ pub enum ControlError {
     /// The node is gone.
     #[error(transparent)]
     Gone(#[from] super::NodeGone),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wished_of_a_stream_is_wished_of_its_renditions_and_of_no_other() {
+        let table = WishTable::default();
+        let [whole, small, other] = [1, 2, 3].map(|n| StreamId([n; 32]));
+        let _kept = [
+            table.enter(whole, Wishes::default()),
+            table.enter(small, Wishes { rendition_of: Some(whole), ..Wishes::default() }),
+            table.enter(other, Wishes::default()),
+        ];
+        assert_eq!(table.change_all(whole, |wishes| wishes.paused = true).unwrap(), [small]);
+        let paused = |stream| table.get(stream).unwrap().paused;
+        assert!(paused(whole) && paused(small) && !paused(other));
+        assert!(table.change_all(StreamId([4; 32]), |_| {}).is_err());
+    }
 }

@@ -25,4 +25,5 @@ mod players;
 mod portal;
 mod readme;
 mod refusals;
+mod renditions;
 mod router;

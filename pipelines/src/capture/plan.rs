@@ -12,7 +12,7 @@ use super::file;
 use super::spec::{CaptureSource, CaptureSpec};
 use crate::description::{self, Description, Values};
 use crate::device::{self, DeviceKind, Found};
-use crate::encoder::RateProperty;
+use crate::encoder::{ENCODER, RateProperty};
 use crate::error::CaptureError;
 use crate::microphone::{self, Mic, Microphone};
 use crate::mode;
@@ -111,6 +111,7 @@ impl Plan {
     fn plain(spec: &CaptureSpec, description: Description) -> Result<Self, CaptureError> {
         let mut values = spec.values();
         let (encoder_name, rate) = fill_encoder(spec, &mut values)?;
+        fill_renditions(spec, &description, &mut values, true)?;
         Ok(Self {
             encoder_name,
             rate: Some(rate),
@@ -204,6 +205,12 @@ impl Plan {
             file::Track::Encode => values.fragment("audio", shelf::FILE_AUDIO_ENCODE)?,
             file::Track::Absent => values.word("audio", ""),
         }
+        if tracks.video == file::Track::Copy && !spec.renditions.is_empty() {
+            let message =
+                "is sent as it is, so there are no pictures to make renditions of".to_owned();
+            return Err(CaptureError::File { path: path.to_owned(), message });
+        }
+        fill_renditions(spec, &description, &mut values, tracks.audio != file::Track::Absent)?;
         Ok(Self {
             encoder_name,
             rate,
@@ -228,7 +235,9 @@ impl Plan {
         } else if description.uses("encoder") {
             Self::plain(spec, description)?
         } else {
-            let full = description.fill(&spec.values())?;
+            let mut values = spec.values();
+            fill_renditions(spec, &description, &mut values, true)?;
+            let full = description.fill(&values)?;
             Self {
                 encoder_name: "own".to_owned(),
                 rate: None,
@@ -255,6 +264,7 @@ impl Plan {
         let uses_encoder = description.uses("encoder");
         let (encoder_name, rate) = fill_encoder(spec, &mut values)?;
         values.word("audio", "");
+        fill_renditions(spec, description, &mut values, false)?;
         let video_only = description.fill(&values)?;
         let mut plan = Self {
             encoder_name,
@@ -270,6 +280,7 @@ impl Plan {
         match microphone {
             Some(Microphone { shipped, device: (property, id), explicit }) => {
                 values.fragment("audio", shipped)?;
+                fill_renditions(spec, description, &mut values, true)?;
                 plan.full = description.fill(&values)?;
                 plan.video_only = (!explicit).then_some(video_only);
                 plan.set("microphone", property, SettingValue::Text(id));
@@ -308,6 +319,37 @@ fn fill_encoder(
     let encoder = spec.encoder.choose(values)?;
     values.fragment("encoder", encoder.shipped)?;
     Ok((encoder.element.to_owned(), encoder.rate))
+}
+
+/// Lets `{renditions}` stand for the branches of the lower renditions.
+fn fill_renditions(
+    spec: &CaptureSpec,
+    description: &Description,
+    values: &mut Values,
+    has_sound: bool,
+) -> Result<(), CaptureError> {
+    if spec.renditions.is_empty() {
+        return Ok(());
+    }
+    if !description.uses("renditions") {
+        let message = "it has no {renditions}, which the branches of --rendition would stand for";
+        return Err(description.wrong(message.to_owned()).into());
+    }
+    let mut branches = String::new();
+    for (number, rendition) in (1..).zip(&spec.renditions) {
+        let mut own = spec.rendition_values(number, rendition);
+        let encoder = spec.encoder.choose(&own)?;
+        own.fragment("encoder", encoder.shipped)?;
+        own.rename("encoder", ENCODER, &format!("{ENCODER}{number}"));
+        let mut shipped = vec![shelf::RENDITION_PICTURE];
+        shipped.extend(has_sound.then_some(shelf::RENDITION_SOUND));
+        for part in shipped {
+            branches.push_str(&Description::shipped(part).fill(&own)?);
+            branches.push(' ');
+        }
+    }
+    values.text("renditions", branches);
+    Ok(())
 }
 
 fn choose_camera(wanted: Option<&str>, all: &[Found]) -> Result<Found, CaptureError> {

@@ -36,6 +36,17 @@ pub enum CaptureSource {
     Launch(PathBuf),
 }
 
+/// A smaller picture of the same, encoded beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenditionSpec {
+    /// Pixels, even, 16 to 7680.
+    pub width: u32,
+    /// Pixels, even, 16 to 4320.
+    pub height: u32,
+    /// 16 to 200,000 kbit/s.
+    pub video_bitrate_kbps: u32,
+}
+
 /// What to capture and how to encode it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureSpec {
@@ -55,6 +66,8 @@ pub struct CaptureSpec {
     pub keyframe_interval: Duration,
     /// The H.264 encoder.
     pub encoder: Encoder,
+    /// Lower renditions, each an FLV byte stream of its own: [`super::CaptureEvent::Rendition`].
+    pub renditions: Vec<RenditionSpec>,
 }
 
 impl Default for CaptureSpec {
@@ -70,6 +83,7 @@ impl Default for CaptureSpec {
             audio_bitrate_kbps: 128,
             keyframe_interval: Duration::from_secs(2),
             encoder: Encoder::Auto,
+            renditions: Vec::new(),
         }
     }
 }
@@ -83,9 +97,13 @@ impl CaptureSpec {
         within("the frame rate", self.fps, 1..=240)?;
         within("the video bitrate in kbit/s", self.video_bitrate_kbps, 16..=200_000)?;
         within("the audio bitrate in kbit/s", self.audio_bitrate_kbps, 8..=512)?;
-        if self.width % 2 == 1 || self.height % 2 == 1 {
-            let message = format!("{}x{}: width and height must be even", self.width, self.height);
-            return Err(CaptureError::Spec { message });
+        even(self.width, self.height)?;
+        for rendition in &self.renditions {
+            within("a rendition's width", rendition.width, 16..=7680)?;
+            within("a rendition's height", rendition.height, 16..=4320)?;
+            let kbps = rendition.video_bitrate_kbps;
+            within("a rendition's bitrate in kbit/s", kbps, 16..=200_000)?;
+            even(rendition.width, rendition.height)?;
         }
         let interval = self.keyframe_interval;
         if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval) {
@@ -107,6 +125,31 @@ impl CaptureSpec {
         values.number("audio_kbps", self.audio_bitrate_kbps);
         values.number("audio_bps", self.audio_bitrate_kbps * 1000);
         values.number("keyframe_frames", self.keyframe_frames());
+        let (split, sound_split) = if self.renditions.is_empty() {
+            ("", "")
+        } else if matches!(self.source, CaptureSource::File(_)) {
+            ("tee name=pictures ! queue !", "tee name=sounds !")
+        } else {
+            ("tee name=pictures ! queue max-size-buffers=2 leaky=downstream !", "tee name=sounds !")
+        };
+        values.word("split", split);
+        values.word("sound_split", sound_split);
+        values.word("renditions", "");
+        values
+    }
+
+    /// The same for one of its renditions, the first being 1.
+    pub(crate) fn rendition_values(&self, number: u32, rendition: &RenditionSpec) -> Values {
+        let mut values = self.values();
+        values.number("number", number);
+        values.number("width", rendition.width);
+        values.number("height", rendition.height);
+        values.number("video_kbps", rendition.video_bitrate_kbps);
+        values.number("video_bps", rendition.video_bitrate_kbps * 1000);
+        // A file is paced by its appsinks, and nothing of it is dropped.
+        let is_file = matches!(self.source, CaptureSource::File(_));
+        values.word("sync", if is_file { "true" } else { "false" });
+        values.word("leak", if is_file { "" } else { "max-size-buffers=2 leaky=downstream" });
         values
     }
 
@@ -119,6 +162,14 @@ impl CaptureSpec {
         let frames = self.keyframe_interval.as_millis() * u128::from(self.fps) / 1000;
         u32::try_from(frames).map_or(u32::MAX, |frames| frames.max(1))
     }
+}
+
+fn even(width: u32, height: u32) -> Result<(), CaptureError> {
+    if width.is_multiple_of(2) && height.is_multiple_of(2) {
+        return Ok(());
+    }
+    let message = format!("{width}x{height}: width and height must be even");
+    Err(CaptureError::Spec { message })
 }
 
 fn within(what: &str, value: u32, range: RangeInclusive<u32>) -> Result<(), CaptureError> {

@@ -53,6 +53,7 @@ pub(crate) fn connect(
 ) -> Option<Arc<Delivered>> {
     let sink = pipeline.by_name(OUT)?.downcast::<gst_app::AppSink>().ok()?;
     let delivered = Arc::new(Delivered::default());
+    connect_renditions(pipeline, outlet);
     let (outlet, counter) = (Arc::clone(outlet), Arc::clone(&delivered));
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| deliver(sink, &outlet, &counter, begin))
@@ -61,21 +62,44 @@ pub(crate) fn connect(
     Some(delivered)
 }
 
+/// Sends what the appsinks of lower renditions get, as many as there are.
+fn connect_renditions(pipeline: &gst::Pipeline, outlet: &Arc<Outlet<CaptureEvent>>) {
+    for number in 0.. {
+        let named = pipeline.by_name(&format!("{OUT}{}", number + 1));
+        let sink = named.and_then(|sink| sink.downcast::<gst_app::AppSink>().ok());
+        let Some(sink) = sink else { return };
+        let (outlet, mut begins) = (Arc::clone(outlet), true);
+        let callbacks = gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let Some(bytes) = piece(sink)? else { return Ok(gst::FlowSuccess::Ok) };
+                let begins = std::mem::take(&mut begins);
+                let event = CaptureEvent::Rendition { number, begins, bytes };
+                outlet.send(event).map_err(|_| gst::FlowError::Eos)?;
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build();
+        sink.set_callbacks(callbacks);
+    }
+}
+
+/// The next piece that `sink` got; `None` for an empty one.
+fn piece(sink: &gst_app::AppSink) -> Result<Option<Bytes>, gst::FlowError> {
+    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+    let Some(buffer) = sample.buffer_owned() else { return Ok(None) };
+    let Ok(piece) = buffer.into_mapped_buffer_readable() else {
+        gst::element_error!(sink, gst::ResourceError::Read, ["a buffer can't be read"]);
+        return Err(gst::FlowError::Error);
+    };
+    Ok((!piece.is_empty()).then(|| Bytes::from_owner(piece)))
+}
+
 fn deliver(
     sink: &gst_app::AppSink,
     outlet: &Outlet<CaptureEvent>,
     delivered: &Delivered,
     begin: Begin,
 ) -> Result<gst::FlowSuccess, gst::FlowError> {
-    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-    let Some(buffer) = sample.buffer_owned() else { return Ok(gst::FlowSuccess::Ok) };
-    let Ok(piece) = buffer.into_mapped_buffer_readable() else {
-        gst::element_error!(sink, gst::ResourceError::Read, ["a buffer can't be read"]);
-        return Err(gst::FlowError::Error);
-    };
-    if piece.is_empty() {
-        return Ok(gst::FlowSuccess::Ok);
-    }
+    let Some(piece) = piece(sink)? else { return Ok(gst::FlowSuccess::Ok) };
     if delivered.is_empty() && !piece.starts_with(FLV_MAGIC) {
         gst::element_error!(
             sink,
@@ -90,6 +114,6 @@ fn deliver(
         outlet.send(CaptureEvent::Restarted).map_err(|_| gst::FlowError::Eos)?;
     }
     delivered.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
-    outlet.send(CaptureEvent::Bytes(Bytes::from_owner(piece))).map_err(|_| gst::FlowError::Eos)?;
+    outlet.send(CaptureEvent::Bytes(piece)).map_err(|_| gst::FlowError::Eos)?;
     Ok(gst::FlowSuccess::Ok)
 }

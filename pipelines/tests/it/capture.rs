@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::{Tag, folder, has, next, read_until, small, tags};
-use astral_pipelines::{Capture, CaptureError, CaptureEvent, CaptureSource, Encoder, Mic};
+use astral_pipelines::{
+    Capture, CaptureError, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic, RenditionSpec,
+};
 
 #[tokio::test]
 async fn the_test_picture_is_flv_with_headers_and_keyframes_at_the_asked_interval() {
@@ -33,6 +35,55 @@ async fn the_test_picture_is_flv_with_headers_and_keyframes_at_the_asked_interva
         sound.windows(2).all(|pair| (21..=22).contains(&(pair[1] - pair[0]))),
         "sound at {sound:?}"
     );
+}
+
+/// Whether a stream's metadata say this number.
+fn has_number(flv: &[u8], name: &str, value: f64) -> bool {
+    let script = tags(flv).into_iter().find(|tag| tag.kind == 18).expect("metadata");
+    let mut wanted = name.as_bytes().to_vec();
+    wanted.push(0);
+    wanted.extend(value.to_be_bytes());
+    script.body.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[tokio::test]
+async fn a_rendition_is_an_flv_stream_of_its_own_with_a_smaller_picture_and_the_same_sound() {
+    let renditions = [(160, 90), (80, 46)].map(|(width, height)| RenditionSpec {
+        width,
+        height,
+        video_bitrate_kbps: 60,
+    });
+    let spec = CaptureSpec { renditions: renditions.to_vec(), ..small(CaptureSource::Test) };
+    let (_capture, mut events) = Capture::start(&spec).unwrap();
+    let mut streams = [Vec::new(), Vec::new(), Vec::new()];
+    let enough = |flv: &Vec<u8>| {
+        flv.len() > 100 && tags(flv).iter().filter(|tag| tag.is_keyframe()).count() >= 3
+    };
+    while !streams.iter().all(enough) {
+        match next(&mut events).await {
+            Some(CaptureEvent::Bytes(bytes)) => streams[0].extend_from_slice(&bytes),
+            Some(CaptureEvent::Rendition { number, begins, bytes }) => {
+                assert_eq!(begins, streams[number + 1].is_empty());
+                streams[number + 1].extend_from_slice(&bytes);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (flv, height) in streams.iter().zip([180.0, 90.0, 46.0]) {
+        assert!(has_number(flv, "height", height), "{height}");
+        let all = tags(flv);
+        assert!(all.iter().any(Tag::is_avc_header) && all.iter().any(Tag::is_aac_header));
+    }
+}
+
+#[tokio::test]
+async fn a_description_without_a_place_for_renditions_is_refused_with_the_reason() {
+    let own = folder("renditions").join("own.launch");
+    std::fs::write(&own, "videotestsrc is-live=true ! {encoder} ! fakesink name=out").unwrap();
+    let rendition = RenditionSpec { width: 160, height: 90, video_bitrate_kbps: 60 };
+    let spec = CaptureSpec { renditions: vec![rendition], ..small(CaptureSource::Launch(own)) };
+    let error = Capture::start(&spec).unwrap_err();
+    assert!(error.to_string().contains("{renditions}"), "{error}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Owns their JSON. Does not own what flows in them (see `stats`).
 
 use astral_core::{
+    announcement::Rendition,
     ids::{NodeId, StreamId},
     overlay::{Interest, Snapshot, StreamView, WatchView},
 };
@@ -87,6 +88,28 @@ pub struct StreamDto {
     pub hls: String,
     /// Where its small picture is on this node; null when it has none.
     pub thumbnail: Option<String>,
+    /// Its lower renditions, the best first.
+    pub renditions: Vec<RenditionDto>,
+    /// Height of the lower rendition that players here get; null when it is the source's own.
+    pub rendition: Option<u16>,
+}
+
+/// A lower rendition of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+pub struct RenditionDto {
+    /// The stream that it is; its URLs play this rendition alone.
+    #[schema(value_type = String)]
+    pub id: StreamId,
+    /// Picture height in pixels.
+    pub height: u16,
+    /// Bit rate.
+    pub bitrate_bps: u64,
+}
+
+impl From<&Rendition> for RenditionDto {
+    fn from(one: &Rendition) -> Self {
+        Self { id: one.stream, height: one.height, bitrate_bps: one.rate.as_bps() }
+    }
 }
 
 /// `GET /streams/{id}/url` (with the token) and the answer to `POST /streams`.
@@ -240,6 +263,8 @@ impl StreamDto {
             thumbnail: view
                 .thumbnail
                 .then(|| format!("/api/v1/streams/{}/thumbnail.jpg", view.stream)),
+            renditions: view.renditions.iter().map(RenditionDto::from).collect(),
+            rendition: None,
         }
     }
 
@@ -272,6 +297,8 @@ impl StreamDto {
             http_flv: play.http_flv,
             hls: play.hls,
             thumbnail: None,
+            renditions: Vec::new(),
+            rendition: None,
         }
     }
 

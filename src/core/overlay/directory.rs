@@ -106,7 +106,10 @@ impl Directory {
         }
         let was_live = old.as_ref().is_some_and(|old| !old.announcement().ended);
         let (name, title) = (new.name.as_str().to_owned(), new.title.clone());
+        // A rendition is listed with its stream alone.
+        let is_listed = new.rendition_of.is_none();
         match (was_live, new.ended) {
+            _ if !is_listed => {}
             (false, false) => local.event(Event::StreamListed { stream, name, title }),
             (true, false) if old.is_some_and(|old| differs(old.announcement(), new)) => {
                 local.event(Event::StreamChanged { stream, name, title });
@@ -122,7 +125,8 @@ impl Directory {
     pub(super) fn handle_timeout(&mut self, local: &mut Local) {
         while let Some((stream, Entry { signed: old, .. })) = self.entries.pop_due(local.now) {
             self.shards[shard(&stream)] ^= fingerprint(stream, old.announcement());
-            if !old.announcement().ended {
+            let old = old.announcement();
+            if !old.ended && old.rendition_of.is_none() {
                 local.event(Event::StreamRemoved { stream, reason: RemovalReason::Expired });
             }
         }

@@ -138,6 +138,13 @@ pub enum Event {
         /// At which rate one copy fits the uplink; `None` while nobody knows.
         fits_bps: Option<Bitrate>,
     },
+    /// Players here get another rendition of a stream (said by the player).
+    Rendition {
+        /// Which stream they asked for.
+        stream: StreamId,
+        /// Pixels down of the lower one that plays; `None` = the source's own.
+        height: Option<u16>,
+    },
     /// Watching is over.
     Ended {
         /// Which stream.

@@ -14,8 +14,11 @@ use super::{
     testnet::{draft, node, source_key},
 };
 use crate::{
-    announcement::{Announcement, Resolution, Scheme, SignedAnnouncement},
-    ids::StreamId,
+    announcement::{
+        Announcement, AnnouncementError, RENDITIONS_MAX, Rendition, Resolution, Scheme,
+        SignedAnnouncement,
+    },
+    ids::{StreamId, StreamName},
     units::Bitrate,
 };
 
@@ -183,6 +186,34 @@ fn directory_messages_have_their_golden_bytes() {
 fn announcements_have_their_golden_bytes() {
     golden("announcement", &announcement(false).to_bytes());
     golden("announcement-tombstone", &announcement(true).to_bytes());
+    golden("announcement-renditions", &with_renditions(RENDITIONS_MAX).unwrap().to_bytes());
+    golden("announcement-rendition", &rendition().to_bytes());
+}
+
+fn with_renditions(number: usize) -> Result<SignedAnnouncement, AnnouncementError> {
+    let mut announcement = announcement(false).announcement().clone();
+    let one = Rendition { stream: rendition().stream(), height: 480, rate: Bitrate::from_mbps(1) };
+    announcement.renditions = vec![one; number];
+    let key = *announcement.source.as_bytes();
+    SignedAnnouncement::seal(announcement, |bytes| Scheme::tag(&key, bytes))
+}
+
+fn rendition() -> SignedAnnouncement {
+    let mut rendition = announcement(false).announcement().clone();
+    rendition.rendition_of = Some(rendition.stream());
+    rendition.name = StreamName::new("garden 480p").unwrap();
+    let key = *rendition.source.as_bytes();
+    SignedAnnouncement::seal(rendition, |bytes| Scheme::tag(&key, bytes)).unwrap()
+}
+
+#[test]
+fn an_announcement_without_renditions_is_as_it_always_was_and_more_than_there_may_be_are_refused() {
+    let old = SignedAnnouncement::from_bytes(&corpus("announcement.bin")[0]).unwrap();
+    assert_eq!((old.announcement().renditions.len(), old.announcement().rendition_of), (0, None));
+    assert_eq!(old.to_bytes(), corpus("announcement.bin")[0]);
+    let new = with_renditions(RENDITIONS_MAX).unwrap();
+    assert_eq!(SignedAnnouncement::from_bytes(&new.to_bytes()), Ok(new));
+    assert_eq!(with_renditions(RENDITIONS_MAX + 1), Err(AnnouncementError::TooLarge));
 }
 
 #[test]

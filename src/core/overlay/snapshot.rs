@@ -2,13 +2,13 @@
 //!
 //! Owns the view types. Does not own what they show.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use super::{Addr, Contact, Interest, Role, TicketId};
 use crate::{
-    announcement::{Resolution, Signature},
+    announcement::{Rendition, Resolution, Signature},
     ids::{NodeId, SourceKey, StreamId, Stripe},
     units::Bitrate,
 };
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub nodes: Vec<NodeView>,
     /// Live streams of the directory.
     pub streams: Vec<StreamView>,
+    /// Those beside them that are renditions, and of which stream.
+    pub rendition_of: BTreeMap<StreamId, StreamId>,
     /// Streams watched or seeded here.
     pub watches: Vec<WatchView>,
     /// Streams published here.
@@ -124,6 +126,8 @@ pub struct StreamView {
     pub viewers: u32,
     /// There is a small picture of it.
     pub thumbnail: bool,
+    /// Lower renditions that it announces, the best first.
+    pub renditions: Vec<Rendition>,
 }
 
 /// One stream that is watched or seeded.

@@ -20,7 +20,7 @@ use super::{
     Wire, subscriber::Subscriber,
 };
 use crate::{
-    announcement::{AnnouncementDraft, Scheme, SignedAnnouncement},
+    announcement::{AnnouncementDraft, Rendition, Scheme, SignedAnnouncement},
     ids::{Direction, FeedKey, NodeId, SourceKey, StreamId, StreamName, Stripe, StripeSet},
     time::Timestamp,
     units::Bitrate,
@@ -160,6 +160,8 @@ pub(super) fn draft(
         k,
         epoch,
         thumbnail: None,
+        renditions: Vec::new(),
+        rendition_of: None,
         floor: None,
     }
 }
@@ -330,6 +332,10 @@ impl Testnet {
 
     pub(super) fn snapshot(&self, node: NodeId) -> Snapshot {
         self.nodes[&node].overlay.snapshot()
+    }
+
+    pub(super) fn renditions(&self, node: NodeId, stream: StreamId) -> Vec<Rendition> {
+        self.nodes[&node].overlay.renditions(stream)
     }
 
     pub(super) fn copy_rates(&self, node: NodeId, stream: StreamId) -> Option<super::CopyRates> {

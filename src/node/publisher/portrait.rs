@@ -54,6 +54,9 @@ impl Publisher {
 
     fn begin_portrait(&mut self, media: &MediaTag) {
         let Some(maker) = self.shared.inner.pictures.maker() else { return };
+        if self.spec.rendition_of.is_some() {
+            return; // It is shown with the stream's own.
+        }
         let is_due = self.portrait.made_at.is_none_or(|at| at.elapsed() >= EVERY);
         let tag = &media.tag;
         let is_plain = tag.body.first().is_some_and(|first| first & 0x80 == 0);

@@ -1,8 +1,10 @@
 //! What is to be published, and what an announcement has room for.
 
 use astral_core::{
-    announcement::{DESCRIPTION_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TITLE_BYTES_MAX},
-    ids::StreamName,
+    announcement::{
+        DESCRIPTION_BYTES_MAX, RENDITIONS_MAX, Rendition, TAG_BYTES_MAX, TAGS_MAX, TITLE_BYTES_MAX,
+    },
+    ids::{StreamId, StreamName},
     media::cert::is_stripe_count,
     units::Bitrate,
 };
@@ -28,6 +30,10 @@ pub struct PublishSpec {
     /// Its encoder follows the uplink, by [`Publisher::picture_rate`](super::Publisher::picture_rate);
     /// `rate` is told then.
     pub adaptive: Option<Adaptive>,
+    /// Its lower renditions, the best first, which are published beside it.
+    pub renditions: Vec<Rendition>,
+    /// It is a rendition of this stream: paused, shown and ended with it, and not listed by itself.
+    pub rendition_of: Option<StreamId>,
     /// Not announced before [`Handle::go_live`](crate::node::Handle::go_live): only this node sees it.
     pub preview: bool,
 }
@@ -44,6 +50,8 @@ impl PublishSpec {
             k: None,
             rate: None,
             adaptive: None,
+            renditions: Vec::new(),
+            rendition_of: None,
             preview: false,
         }
     }
@@ -55,6 +63,11 @@ impl PublishSpec {
     pub fn check(&self) -> Result<(), PublishError> {
         if let Some(stripes) = self.k.filter(|k| !is_stripe_count(*k)) {
             return Err(PublishError::Stripes { stripes });
+        }
+        if self.renditions.len() > RENDITIONS_MAX {
+            let number = self.renditions.len();
+            let reason = format!("{number} renditions, and there is room for {RENDITIONS_MAX}");
+            return Err(PublishError::Announcement { reason });
         }
         check_texts(&self.title, &self.description, &self.tags)
     }

@@ -65,6 +65,10 @@ export interface StreamDto {
   http_flv: string;
   hls?: string;
   thumbnail?: string | null;
+  /** Lower renditions, the best first. */
+  renditions?: { id: string; height: number; bitrate_bps: number }[];
+  /** Height of the lower one that players here get. */
+  rendition?: number | null;
 }
 
 export interface StatsDto {

@@ -63,6 +63,7 @@ function WatchStream({ id }: { id: string }): JSX.Element {
           <h1>{title}</h1>
           <p class="row tight">
             {stream?.paused ? <span class="chip paused">Paused</span> : stream?.announced ? <span class="chip live">Live</span> : null}
+            {stream?.rendition && <span class="chip warn" title="The full stream does not come in time; it is tried again by itself">{stream.rendition}p</span>}
             {stream && stream.viewers > 0 && <span class="chip">{count(stream.viewers, "viewer")}</span>}
             {stream && lines(stream.height) && <span class="chip">{stream.width} × {stream.height}</span>}
             {stream && stream.bitrate_bps > 0 && <span class="chip">{rate(stream.bitrate_bps)}</span>}

@@ -1,10 +1,11 @@
 //! A source that is lost, returns, or ends its stream, as its viewers live through it.
 
 use super::super::{
-    EndReason, Event, OverlayConfig, RoleChoice,
-    testnet::{Health, Testnet, config, node, secs},
+    Command, EndReason, Event, OverlayConfig, RoleChoice,
+    testnet::{Health, Testnet, config, draft, node, secs},
 };
 use crate::{
+    announcement::Rendition,
     ids::{NodeId, StreamId},
     units::Bitrate,
 };
@@ -79,4 +80,38 @@ fn a_source_that_ends_its_stream_while_viewers_cannot_hear_it_is_ended_by_the_di
     net.run(secs(3));
     net.watch(late, stream);
     net.run_until("told", secs(8), |net| net.events_of(late).any(|event| *event == ended));
+}
+
+#[test]
+fn a_rendition_is_known_with_its_stream_and_listed_nowhere() {
+    let mut net = Testnet::new(510);
+    let boss = OverlayConfig { role: RoleChoice::Supernode, ..config() };
+    let boss = net.add(1, boss, &[]);
+    let source = net.add(2, config(), &[boss]);
+    let viewer = net.add(3, config(), &[boss]);
+    net.run(secs(3));
+    let mut whole = draft(source, "garden", RATE, 4, 1);
+    let mut small = draft(source, "garden#480p", Bitrate::from_kbps(400), 1, 1);
+    small.rendition_of = Some(whole.stream());
+    let one = |stream| Rendition { stream, height: 480, rate: Bitrate::from_kbps(400) };
+    let other = draft(boss, "garden#240p", RATE, 1, 1);
+    // The last is somebody else's, and no rendition of this stream.
+    whole.renditions = vec![one(small.stream()), one(other.stream())];
+    let (stream, rendition) = (whole.stream(), small.stream());
+    net.command(boss, Command::Publish { announcement: other });
+    for announcement in [whole, small] {
+        net.command(source, Command::Publish { announcement });
+    }
+    net.run_until("the list", secs(10), |net| net.lists(viewer, stream));
+    net.run_until("the rendition", secs(10), |net| !net.renditions(viewer, stream).is_empty());
+    net.run(secs(2));
+    assert_eq!(net.renditions(viewer, stream), [one(rendition)]);
+    assert!(!net.lists(viewer, rendition));
+    let named = |event: &&Event| {
+        matches!(event, Event::StreamListed { stream, .. } | Event::StreamRemoved { stream, .. }
+            if *stream == rendition)
+    };
+    net.command(source, Command::Unpublish { stream: rendition });
+    net.run_until("its end", secs(10), |net| net.renditions(viewer, stream).is_empty());
+    assert_eq!(net.events_of(viewer).filter(named).count(), 0, "nobody hears of it by itself");
 }

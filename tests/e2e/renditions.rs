@@ -1,0 +1,160 @@
+//! A stream in two renditions: whose full stream does not come in time gets the smaller picture.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::JoinHandle,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    encoders::frames,
+    harness::{Network, Node, SOON, Scratch, size, wait_until},
+};
+
+/// Reads a node's HTTP-FLV into a file until the stream ends, as a player does.
+fn watch(node: &Node, id: &str, into: &Path) -> JoinHandle<()> {
+    let (api, path) = (node.ready("api"), format!("/live/{id}.flv"));
+    let into: PathBuf = into.to_owned();
+    std::thread::spawn(move || {
+        let host = api.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let mut socket = TcpStream::connect(&host).unwrap();
+        // The body of 1.0 ends with its connection and has no chunks.
+        write!(socket, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        assert!(head.contains(" 200 "), "{head}");
+        std::io::copy(&mut socket, &mut File::create(into).unwrap()).unwrap();
+    })
+}
+
+fn set_uplink(source: &Node, uplink: &str) {
+    let wish = json!({"uplink": uplink});
+    let (status, answer) = source.api("PATCH", "/api/v1/settings", Some(&wish));
+    assert_eq!(status, 200, "{answer}");
+}
+
+fn streams(node: &Node) -> Vec<Value> {
+    let (_, list) = node.api("GET", "/api/v1/streams", None);
+    list["streams"].as_array().cloned().unwrap_or_default()
+}
+
+/// The heights of the pictures in a file, in their order, each once in a row; and what ffmpeg complains
+/// of while it decodes all of it.
+fn decoded(flv: &Path) -> (Vec<String>, String) {
+    let shown = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v:0", "-show_entries", "frame=height"])
+        .args(["-of", "csv=p=0"])
+        .arg(flv)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let mut heights: Vec<String> = text
+        .lines()
+        .map(|line| line.trim().trim_end_matches(',').to_owned())
+        .filter(|line| !line.is_empty())
+        .collect();
+    heights.dedup();
+    let decoded = Command::new("ffmpeg")
+        .args(["-v", "error", "-xerror", "-i"])
+        .arg(flv)
+        // In the stream's own time, in which no two pictures have the same.
+        .args(["-enc_time_base", "-1", "-f", "null", "-"])
+        .output()
+        .unwrap();
+    let complaints = [shown.stderr, decoded.stderr].concat();
+    (heights, String::from_utf8_lossy(&complaints).into_owned())
+}
+
+/// Whether the times of a file's tags never go back, sound and picture each.
+fn times_go_on(flv: &Path) -> bool {
+    let bytes = std::fs::read(flv).unwrap();
+    let (mut rest, mut last) = (&bytes[13..], [0; 32]);
+    while let Some(header) = rest.get(..11) {
+        let len = u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize;
+        let time = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
+        let kind = usize::from(header[0] & 0x1f);
+        if time < last[kind] {
+            return false;
+        }
+        last[kind] = time;
+        rest = rest.get(11 + len + 4..).unwrap_or_default();
+    }
+    true
+}
+
+#[test]
+fn who_cant_hold_the_full_stream_gets_the_smaller_picture_and_the_full_one_again() {
+    let scratch = Scratch::new("renditions");
+    let (tee, file, small) =
+        (scratch.file("cut.flv"), scratch.file("played.flv"), scratch.file("small.flv"));
+    let network = Network::found();
+    let args = [
+        "publish",
+        "ladder",
+        "--test",
+        "--size",
+        "640x360",
+        "--fps",
+        "15",
+        "--bitrate",
+        "1Mbit",
+        "--rendition",
+        "240p",
+        "--uplink",
+        "20Mbit",
+        "--tee",
+        tee.to_str().unwrap(),
+    ];
+    let source = network.member("source", &args);
+    let (id, link) = (source.ready("stream_id"), source.ready("stream"));
+    let viewer = network.member("viewer", &["run", "--max-copies", "0"]);
+    wait_until("the stream and its rendition are known", SOON, || {
+        let all = streams(&viewer);
+        all.len() == 1 && all[0]["id"] == *id && all[0]["renditions"][0]["height"] == 240
+    });
+    assert_eq!(streams(&source).len(), 1, "a rendition is not listed on its own");
+
+    let reader = watch(&viewer, &id, &file);
+    wait_until("the full stream plays", SOON, || size(&file) > 300_000);
+    assert!(viewer.all("rendition").is_empty());
+    // Room for two of its four stripes, and for all of the small one.
+    set_uplink(&source, "800kbit");
+    let went_down = |event: &Value| event["stream"] == *id && event["height"] == 240;
+    let (after, _) = viewer.wait_from(0, "rendition", SOON * 2, went_down);
+    let held = size(&file);
+    wait_until("the small picture plays", SOON, || size(&file) > held + 150_000);
+    let all = streams(&viewer);
+    assert_eq!(
+        (all.len(), &all[0]["rendition"], &all[0]["role"]),
+        (1, &json!(240), &json!("watching"))
+    );
+
+    set_uplink(&source, "20Mbit");
+    let went_up = |event: &Value| event["stream"] == *id && event["height"] == Value::Null;
+    viewer.wait_from(after, "rendition", SOON * 4, went_up);
+    let held = size(&file);
+    let sink = format!("file:{}", small.display());
+    let other = network.member("other", &["play", &link, "--rendition", "240p", "--sink", &sink]);
+    wait_until("the full stream plays again", SOON, || size(&file) > held + 300_000);
+    wait_until("the small one is there for who asks for it", SOON, || frames(&small) > 15);
+    source.signal("TERM");
+    reader.join().unwrap();
+    other.wait("ended", SOON, |_| true);
+    let (heights, complaints) = decoded(&file);
+    assert_eq!(
+        (heights, complaints.as_str()),
+        (["360", "240", "360"].map(String::from).to_vec(), "")
+    );
+    assert!(times_go_on(&file));
+    assert_eq!(decoded(&small).0, ["240"]);
+}

@@ -121,5 +121,6 @@ fn what_cant_follow_is_refused_with_the_reason() {
     let args = ["publish", "own", "--pipeline", own.to_str().unwrap(), "--adaptive"];
     let mut node = Node::spawn("own", &args);
     assert_eq!(node.wait_exit(SOON).code(), Some(2));
-    assert!(node.stderr().contains("{encoder}"), "{}", node.stderr());
+    // What it said last may still be on its way when it has ended.
+    wait_until("the reason", SOON, || node.stderr().contains("{encoder}"));
 }

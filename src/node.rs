@@ -147,8 +147,7 @@ impl Node {
         let tasks = Tasks::new(config.panic_in.clone());
         let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
         let (media_in, media) = mpsc::channel(MEDIA_COMMANDS_MAX);
-        let (news_in, news) = mpsc::channel(NEWS_MAX);
-        let told = Shared::events();
+        let ((news_in, news), told) = (mpsc::channel(NEWS_MAX), Shared::events());
         let inner = Inner {
             node,
             peer,

@@ -15,7 +15,7 @@ struct Fake(Arc<Mutex<State>>);
 struct State {
     lower: usize,
     /// The newest reading of each rendition.
-    open: Vec<Option<mpsc::UnboundedSender<MediaItem>>>,
+    open: Vec<Option<mpsc::Sender<MediaItem>>>,
     told: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Fake {
     }
 
     fn source(&self, rendition: usize) -> Box<dyn MediaSource> {
-        let (to, items) = mpsc::unbounded_channel();
+        let (to, items) = mpsc::channel(64);
         self.0.lock().unwrap().open[rendition] = Some(to);
         Box::new(Items(items))
     }
@@ -38,7 +38,7 @@ impl Fake {
     fn give(&self, rendition: usize, item: MediaItem) {
         if let Some(to) = &self.0.lock().unwrap().open[rendition] {
             // A reading that was left takes nothing.
-            let _ = to.send(item);
+            let _ = to.try_send(item);
         }
     }
 
@@ -52,7 +52,7 @@ impl Fake {
     }
 }
 
-struct Items(mpsc::UnboundedReceiver<MediaItem>);
+struct Items(mpsc::Receiver<MediaItem>);
 
 impl MediaSource for Items {
     fn next(&mut self) -> BoxFuture<'_, Option<MediaItem>> {

@@ -291,7 +291,7 @@ impl Publisher {
     async fn announce(&self, rate: Bitrate, k: u8) -> Result<(), NodeGone> {
         let PublishSpec { name, title, description, tags, renditions, rendition_of, .. } =
             self.spec.clone();
-        let announcement = AnnouncementDraft {
+        let announcement = Box::new(AnnouncementDraft {
             source: self.link.source,
             name,
             title,
@@ -306,7 +306,7 @@ impl Publisher {
             renditions,
             rendition_of,
             floor: self.adapting.map(|adapting| adapting.floor()),
-        };
+        });
         self.shared.command(NodeCommand::Overlay(Command::Publish { announcement })).await
     }
 }

@@ -87,6 +87,7 @@ impl SimNode {
         let epoch = RelayInput::Epoch { stream, cert: source.cert(), feed: None };
         self.todo.push_back(Todo::Relay(epoch));
         let announcement = source.draft();
+        let announcement = Box::new(announcement);
         let publish = astral_core::overlay::Command::Publish { announcement };
         self.todo.push_back(Todo::Overlay(Input::Command(publish)));
         self.settle(cx);

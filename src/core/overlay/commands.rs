@@ -16,7 +16,7 @@ impl Overlay {
                 let known = self.directory.find(&stream).map(|known| known.announcement().order());
                 let newest = known.filter(|(epoch, _)| *epoch == announcement.epoch);
                 let newest = newest.map_or(0, |(_, revision)| revision);
-                self.publisher.publish(local, announcement, newest);
+                self.publisher.publish(local, *announcement, newest);
                 self.forwarder.reprice(local, stream);
             }
             Command::Unpublish { stream } => {

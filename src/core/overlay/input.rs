@@ -235,7 +235,7 @@ pub enum Command {
     /// repeats the announcement before it expires.
     Publish {
         /// What to announce. `rate` and `k` in it count.
-        announcement: AnnouncementDraft,
+        announcement: Box<AnnouncementDraft>,
     },
     /// End a published stream: a tombstone goes out.
     Unpublish {

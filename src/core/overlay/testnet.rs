@@ -264,7 +264,7 @@ impl Testnet {
         let draft = draft(owner, name, rate, k, epoch);
         let stream = draft.stream();
         self.nodes.get_mut(&at).unwrap().publishes.insert(stream, k);
-        self.command(at, Command::Publish { announcement: draft });
+        self.command(at, Command::Publish { announcement: Box::new(draft) });
         stream
     }
 

@@ -29,6 +29,7 @@ fn served(floor: Option<Bitrate>) -> (Testnet, StreamId, NodeId, NodeId) {
 fn announce(net: &mut Testnet, source: NodeId, rate: Bitrate, floor: Option<Bitrate>) {
     let mut announcement = draft(source, "garden", rate, 4, 1);
     announcement.floor = floor;
+    let announcement = Box::new(announcement);
     net.command(source, Command::Publish { announcement });
 }
 

@@ -70,7 +70,7 @@ fn while_the_source_is_lost_viewers_say_so_keep_their_tickets_and_play_on_when_i
 fn a_source_that_ends_its_stream_while_viewers_cannot_hear_it_is_ended_by_the_directory() {
     let (mut net, stream, source, viewers) = chain(501);
     // The end mark in the stream reaches nobody: testnet's feeds carry none.
-    net.command(source, super::super::Command::Unpublish { stream });
+    net.command(source, Command::Unpublish { stream });
     let ended = Event::Ended { stream, reason: EndReason::Ended };
     let time = net.run_until("told", secs(8), |net| {
         viewers.iter().all(|v| net.events_of(*v).any(|event| *event == ended))
@@ -98,8 +98,8 @@ fn a_rendition_is_known_with_its_stream_and_listed_nowhere() {
     // The last is somebody else's, and no rendition of this stream.
     whole.renditions = vec![one(small.stream()), one(other.stream())];
     let (stream, rendition) = (whole.stream(), small.stream());
-    net.command(boss, Command::Publish { announcement: other });
-    for announcement in [whole, small] {
+    net.command(boss, Command::Publish { announcement: Box::new(other) });
+    for announcement in [whole, small].map(Box::new) {
         net.command(source, Command::Publish { announcement });
     }
     net.run_until("the list", secs(10), |net| net.lists(viewer, stream));

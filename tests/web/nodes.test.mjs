@@ -220,11 +220,35 @@ for (const [format, refused] of [["Matroska", /none/], ["WebM", /matroska/]]) {
   });
 }
 
+test("the source sees how many take its stream, and how many of them watch", { timeout: 6 * SOON }, async () => {
+  const source = await network.publish("crowd", ["--title", "A crowd"]);
+  const link = source.ready.stream;
+  const audience = await Promise.all([
+    network.join("seeder of a crowd", ["seed", link]),
+    ...[1, 2, 3].map((n) => network.join(`one of a crowd ${n}`, ["play", link, "--sink", "fake"])),
+  ]);
+  const figures = (page, wanted) => page.waitForFunction((wanted) => {
+    const shown = [...document.querySelectorAll(".figure")].map((figure) => figure.textContent);
+    return Object.entries(wanted).every(([name, value]) => shown.some((text) => text.includes(name) && text.replace(name, "").trim() === value));
+  }, wanted);
+  await visit(source, async (page) => {
+    await page.getByRole("link", { name: "Publish" }).click();
+    await page.getByRole("link", { name: "A crowd" }).click();
+    // Each tells its parent every five seconds.
+    await figures(page, { "viewers and seeders": "4", "of these watching": "3" });
+    assert.deepEqual(await faults(page), []);
+    await audience.pop().kill();
+    await figures(page, { "viewers and seeders": "3", "of these watching": "2" });
+  });
+  await Promise.all([source, ...audience].map((node) => node.kill()));
+});
+
 test("a portal shows strangers what is live, plays it, and leads to their own node", { timeout: 6 * SOON }, async () => {
   const portal = await network.join("portal", ["run", "--portal", "127.0.0.1:0", "--portal-viewers", "1"]);
   const source = await network.publish("open air", ["--title", "Open <b>air</b>"]);
   await visit(portal.ready.portal, async (page) => {
     await card(page, "Open <b>air</b>").waitFor();
+    assert.equal(await card(page, "Open <b>air</b>").getByText(/viewer/).count(), 0, "its source is none");
     assert.deepEqual(await faults(page), []);
     await page.getByRole("link", { name: "Open <b>air</b>" }).click();
     await playing(page);

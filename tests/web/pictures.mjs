@@ -32,7 +32,7 @@ function film(folder, { name, pattern }) {
 const folder = mkdtempSync(join(tmpdir(), "astral-pictures-"));
 mkdirSync(OUT, { recursive: true });
 const browser = await launch();
-const network = await Network.found(["--uplink", "40Mbit"]);
+const network = await Network.found(["--uplink", "40Mbit", "--portal", "127.0.0.1:0"]);
 try {
   const sources = [];
   for (const f of films) {
@@ -72,6 +72,10 @@ try {
     await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
   }
   await shoot(page, "publish");
+  const visitor = await open(browser, network.supernode.ready.portal, { viewport: { width: 1280, height: 800 } });
+  await visitor.page.locator(".card").nth(films.length - 1).waitFor();
+  await visitor.page.waitForFunction(shown, films.length, { timeout: 90_000 });
+  await shoot(visitor.page, "portal");
 } finally {
   await browser.close();
   await network.close();

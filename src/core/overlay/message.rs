@@ -389,6 +389,14 @@ pub struct StreamStatus {
     pub seeding: bool,
 }
 
+impl StreamStatus {
+    /// Whether whoever says it publishes the stream: all others are below somebody.
+    #[must_use]
+    pub fn is_source(&self) -> bool {
+        self.depths.contains(&0)
+    }
+}
+
 /// A child's complaint about a parent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Complaint {

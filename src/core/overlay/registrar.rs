@@ -260,9 +260,8 @@ impl Registrar {
     pub(super) fn summaries(&self, local: &mut Local, own: Vec<StreamStatus>) -> Own {
         let members = self.statuses.keys().filter(|(_, node)| self.members.contains(node));
         let mut viewers: BTreeMap<StreamId, u32> = BTreeMap::new();
-        let streams = members.map(|(stream, _)| *stream).chain(own.iter().map(|own| own.stream));
-        for stream in streams {
-            *viewers.entry(stream).or_default() += 1;
+        for status in members.filter_map(|key| self.statuses.get(key)).chain(&own) {
+            *viewers.entry(status.stream).or_default() += u32::from(!status.is_source());
         }
         let mut own: BTreeMap<_, _> = own.into_iter().map(|own| (own.stream, own)).collect();
         let summary = |(stream, viewers)| {
@@ -386,7 +385,9 @@ impl Registrar {
 
     /// Viewers and seeders of a stream, as far as this supernode was told.
     pub(super) fn viewers(&self, stream: StreamId) -> u32 {
-        let members = self.of_stream(stream).filter(|(node, _)| self.members.contains(node));
+        let members = self
+            .of_stream(stream)
+            .filter(|(node, status)| self.members.contains(node) && !status.is_source());
         let members = u32::try_from(members.count()).unwrap_or(u32::MAX);
         members.saturating_add(self.coordination.viewers(stream))
     }

@@ -209,3 +209,23 @@ fn a_guest_that_asks_too_often_is_refused_and_told_when_to_return() {
     assert_eq!(refused.count(), 16);
     assert_eq!(net.snapshot(nodes[0]).counters.rate_limited, 16);
 }
+
+#[test]
+fn supernodes_count_viewers_wherever_they_are_registered_and_not_the_source() {
+    let (mut net, nodes) = network(27);
+    let (source, viewers) = (nodes[2], &nodes[3..6]);
+    let stream = net.publish(source, "garden", RATE, 2);
+    net.run(secs(3));
+    let counted = |net: &Testnet, node: NodeId| {
+        let known = net.snapshot(node).streams;
+        known.iter().find(|known| known.stream == stream).map(|known| known.viewers)
+    };
+    assert_eq!(counted(&net, nodes[0]), Some(0));
+    for viewer in viewers {
+        net.watch(*viewer, stream);
+    }
+    net.run_until("playing", secs(10), |net| viewers.iter().all(|v| net.plays(*v, stream)));
+    net.run_until("counted", secs(30), |net| {
+        nodes[..2].iter().all(|boss| counted(net, *boss) == Some(3))
+    });
+}

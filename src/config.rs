@@ -527,16 +527,15 @@ mod tests {
         Cli::parse_from(std::iter::once("astral").chain(args.iter().copied())).node.settle()
     }
 
-    fn file(name: &str, text: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("astral-config-{}-{name}", std::process::id()));
-        fs::write(&path, text).unwrap();
-        path
+    fn file(text: &str) -> tempfile::TempPath {
+        let file = tempfile::Builder::new().prefix("astral-config").tempfile().unwrap();
+        fs::write(&file, text).unwrap();
+        file.into_temp_path()
     }
 
     #[test]
     fn a_flag_beats_the_file_and_an_absent_flag_never_does() {
-        let path = file("merge", "uplink = \"5Mbit\"\nmax_copies = 3\nmdns = false\n");
+        let path = file("uplink = \"5Mbit\"\nmax_copies = 3\nmdns = false\n");
         let path = path.to_str().unwrap();
         let settings = settle(&["--config", path, "--uplink", "750kbit"]).unwrap();
         assert_eq!(settings.uplink, Some(Bitrate::from_kbps(750)));
@@ -553,20 +552,20 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_the_file_and_the_key() {
-        let path = file("unknown", "upload = \"5Mbit\"\n");
+        let path = file("upload = \"5Mbit\"\n");
         let error = settle(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("upload") && error.contains("astral-config"), "{error}");
     }
 
     #[test]
     fn the_file_says_what_publish_encodes_unless_a_flag_does() {
-        let path = file("picture", "size = \"640x360\"\nfps = 25\nbitrate = \"900kbit\"\n");
+        let path = file("size = \"640x360\"\nfps = 25\nbitrate = \"900kbit\"\n");
         let picture = settle(&["--config", path.to_str().unwrap()]).unwrap().picture;
         assert_eq!((picture.size(), picture.fps()), ((640, 360), 25));
         assert_eq!(picture.bitrate(), Bitrate::from_kbps(900));
         let flags = Picture { fps: "50".parse().ok(), ..Picture::default() };
         assert_eq!((flags.or(picture).size(), flags.or(picture).fps()), ((640, 360), 50));
-        let path = file("no-picture", "bitrate = \"0\"\n");
+        let path = file("bitrate = \"0\"\n");
         let error = settle(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("16kbit"), "{error}");
     }
@@ -575,7 +574,7 @@ mod tests {
     fn the_file_may_say_what_the_public_is_shown() {
         let text = "portal = \"0.0.0.0:8080\"\nportal_name = [\"tv.example\"]\nportal_viewers = 3\n\
                     portal_cert = \"chain.pem\"\nportal_key = \"key.pem\"\nportal_proxy = false\n";
-        let path = file("portal", text);
+        let path = file(text);
         let portal = settle(&["--config", path.to_str().unwrap()]).unwrap().portal;
         let flags = Portal { portal_viewers: Some(7), ..Portal::default() };
         let settled = flags.or(portal).unwrap();
@@ -595,7 +594,7 @@ mod tests {
 
     #[test]
     fn a_bootstrap_file_lists_one_address_a_line() {
-        let path = file("boot", "# ours\n/ip4/127.0.0.1/tcp/1/p2p/x\n\n");
+        let path = file("# ours\n/ip4/127.0.0.1/tcp/1/p2p/x\n\n");
         let settings = settle(&["--bootstrap", path.to_str().unwrap()]).unwrap();
         assert_eq!(settings.bootstrap, ["/ip4/127.0.0.1/tcp/1/p2p/x"]);
         assert!(settle(&["--bootstrap", "no-such-thing"]).is_err());

@@ -11,6 +11,9 @@ use crate::harness::{
 /// What the encoder may use at most.
 const CEILING: u64 = 600_000;
 
+/// Less than the stream takes at its ceiling.
+const UPLINK: u64 = 500_000;
+
 /// Changes the source's uplink as `astral ctl settings` does.
 fn set_uplink(source: &Node, uplink: &str) {
     let wish = json!({"uplink": uplink});
@@ -64,11 +67,11 @@ fn an_encoder_follows_its_uplink_down_and_up_again_and_nothing_is_lost() {
     let mut full = 0;
     wait_until("three seconds at the ceiling", SOON, || {
         full = rate_of_newest(&tee, 0, 3).unwrap_or_default();
-        full > 0
+        full > UPLINK
     });
     assert!(source.node.all("encoder_rate").is_empty(), "a large uplink changes nothing");
 
-    set_uplink(&source.node, "500kbit");
+    set_uplink(&source.node, &UPLINK.to_string());
     let is_lower = |event: &Value| event["bps"].as_u64().unwrap() < CEILING / 2;
     let (after, lower) = source.node.wait_from(0, "encoder_rate", SOON, is_lower);
     let (target, floor) = (lower["bps"].as_u64().unwrap(), lower["floor_bps"].as_u64().unwrap());
@@ -88,8 +91,7 @@ fn an_encoder_follows_its_uplink_down_and_up_again_and_nothing_is_lost() {
         low > 0
     });
     println!("encoder at {target}: measured {full} bit/s before, {low} after, sound included");
-    assert!(low < 500_000, "what is cut fits the uplink");
-    assert!(low * 10 < full * 8, "the stream is smaller than before");
+    assert!(low < UPLINK, "what is cut fits the uplink");
 
     set_uplink(&source.node, "20Mbit");
     let is_back = |event: &Value| event["bps"] == CEILING;
@@ -98,10 +100,9 @@ fn an_encoder_follows_its_uplink_down_and_up_again_and_nothing_is_lost() {
     let mut back = 0;
     wait_until("three seconds at the ceiling again", SOON, || {
         back = rate_of_newest(&tee, changed_at, 3).unwrap_or_default();
-        back > 0
+        back > UPLINK
     });
     println!("back at the ceiling: measured {back} bit/s");
-    assert!(back * 8 > low * 10, "the stream is as before");
     wait_until("the viewer has it", SOON, || size(&file) >= changed_at);
     assert!(viewer.all("skipped").is_empty());
     source.node.signal("TERM");

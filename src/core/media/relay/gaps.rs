@@ -123,7 +123,8 @@ impl<P: Payload> Stream<P> {
         for (node, ranges) in asked {
             self.ask_turn = self.ask_turn.wrapping_add(1);
             cx.stats.wants_out += 1;
-            if let Some(parent) = self.parents.get(&node) {
+            if let Some(parent) = self.parents.get_mut(&node) {
+                parent.is_asked(stripe, &ranges);
                 send_up(parent.feed, UpFrame::Want { stripe, ranges }, cx);
             }
         }

@@ -23,8 +23,6 @@ pub(crate) struct Neighbours {
     known: BTreeMap<NodeId, Neighbour>,
     /// Turns the order in which they are asked.
     turn: usize,
-    /// What came from neighbours lately, per stripe: a parent that sends it too did no wrong.
-    repaired: BTreeMap<Stripe, RangeSet>,
     /// Stripes that no parent brings, and when their next chunks are asked for.
     pulled: BTreeMap<Stripe, Timestamp>,
 }
@@ -72,7 +70,6 @@ impl Neighbours {
 
     /// The epoch is over: numbers start again.
     pub(crate) fn restart(&mut self) {
-        self.repaired.clear();
         self.pulled.clear();
         for neighbour in self.known.values_mut() {
             *neighbour = Neighbour::default();
@@ -169,15 +166,6 @@ impl Neighbours {
         }
     }
 
-    /// A chunk came from a neighbour.
-    pub(crate) fn note_repaired(&mut self, stripe: Stripe, number: u64) {
-        let repaired = self.repaired.entry(stripe).or_insert_with(|| RangeSet::new(RANGES_MAX));
-        if !repaired.insert(number, number) {
-            *repaired = RangeSet::new(RANGES_MAX);
-            repaired.insert(number, number);
-        }
-    }
-
     /// A stripe stands still, or did and still lives on neighbours; whether to ask for more now.
     pub(crate) fn pull(&mut self, stripe: Stripe, stands_still: bool, now: Timestamp) -> bool {
         let due = match self.pulled.get(&stripe) {
@@ -198,11 +186,6 @@ impl Neighbours {
     /// When a stripe that lives on neighbours is asked for next.
     pub(crate) fn pull_at(&self) -> Timestamp {
         self.pulled.values().min().copied().unwrap_or(Timestamp::NEVER)
-    }
-
-    /// Whether a chunk came from a neighbour lately.
-    pub(crate) fn was_repaired(&self, stripe: Stripe, number: u64) -> bool {
-        self.repaired.get(&stripe).is_some_and(|repaired| repaired.contains(number))
     }
 
     /// When a neighbour can be asked that can't be now.

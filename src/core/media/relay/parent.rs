@@ -39,6 +39,10 @@ pub(crate) struct Parent {
     pub(crate) shed: StripeSet,
     pub(crate) stripes: Vec<FromStripe>,
     denied: BTreeMap<Stripe, RangeSet>,
+    /// What it brought of each stripe since it was asked for the stripe.
+    brought: BTreeMap<Stripe, RangeSet>,
+    /// What it was asked for one by one since then, perhaps more than once.
+    wanted: BTreeMap<Stripe, RangeSet>,
     acked_bytes: u64,
     acked_at: Timestamp,
     /// When the parent was last heard.
@@ -90,6 +94,8 @@ impl Parent {
             shed: StripeSet::EMPTY,
             stripes: vec![stripe; usize::from(STRIPES_MAX)],
             denied: BTreeMap::new(),
+            brought: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             acked_bytes: 0,
             acked_at: now,
             heard_at: now,
@@ -103,9 +109,35 @@ impl Parent {
     /// The epoch changed: all stripe numbers start over.
     pub(crate) fn restart(&mut self) {
         self.denied.clear();
+        self.brought.clear();
+        self.wanted.clear();
         for stripe in &mut self.stripes {
             (stripe.head, stripe.claimed) = (None, None);
         }
+    }
+
+    /// Notes a chunk that the parent brought; whether it brought the same one before, unasked.
+    pub(crate) fn brings_again(&mut self, stripe: Stripe, number: u64) -> bool {
+        let brought = self.brought.entry(stripe).or_insert_with(|| RangeSet::new(RANGES_MAX));
+        if brought.contains(number) {
+            return self.wanted.get(&stripe).is_none_or(|wanted| !wanted.contains(number));
+        }
+        note(brought, number, number);
+        false
+    }
+
+    /// The parent is asked for what is missing of a stripe, as it was perhaps before.
+    pub(crate) fn is_asked(&mut self, stripe: Stripe, ranges: &[(u64, u64)]) {
+        let wanted = self.wanted.entry(stripe).or_insert_with(|| RangeSet::new(RANGES_MAX));
+        for (from, to) in ranges {
+            note(wanted, *from, *to);
+        }
+    }
+
+    /// The parent is asked for a stripe anew, and may bring again what it brought before.
+    pub(crate) fn is_promoted(&mut self, stripe: Stripe) {
+        self.brought.remove(&stripe);
+        self.wanted.remove(&stripe);
     }
 
     /// Bytes came.
@@ -277,5 +309,13 @@ impl Rtt {
     pub(crate) fn dead_after(&self, config: &RelayConfig) -> Duration {
         let (mean, var) = self.smoothed.unwrap_or_default();
         (mean * 2 + var * 4 + Duration::from_millis(100)).clamp(config.dead_min, config.dead_max)
+    }
+}
+
+/// Adds numbers to a set. One with too many holes begins anew: what was before is forgotten.
+fn note(set: &mut RangeSet, from: u64, to: u64) {
+    if !set.insert(from, to) {
+        *set = RangeSet::new(RANGES_MAX);
+        set.insert(from, to);
     }
 }

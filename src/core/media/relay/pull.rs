@@ -100,7 +100,6 @@ impl<P: Payload> Stream<P> {
             match self.take_chunk(chunk, cx) {
                 Arrival::New(_) => {
                     cx.stats.neighbour_chunks_in += 1;
-                    self.neighbours.note_repaired(header.stripe, header.stripe_seq);
                     fresh.push((header.stripe, header.stripe_seq));
                 }
                 Arrival::Duplicate => cx.stats.neighbour_duplicates += 1,

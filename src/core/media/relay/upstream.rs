@@ -135,6 +135,8 @@ impl<P: Payload> Stream<P> {
         self.on_bytes(node, len, cx);
         let arrival = self.take_chunk(chunk, cx);
         let Some(parent) = self.parents.get_mut(&node) else { return };
+        let is_ours = matches!(arrival, Arrival::New(_) | Arrival::Duplicate);
+        let is_again = is_ours && parent.brings_again(header.stripe, header.stripe_seq);
         match arrival {
             Arrival::New(taken) => {
                 cx.stats.chunks_in += 1;
@@ -147,9 +149,7 @@ impl<P: Payload> Stream<P> {
                 cx.stats.duplicates += 1;
                 // It could not know that a neighbour or another parent was faster; what it sent
                 // itself it knows.
-                let head = parent.stripes[usize::from(header.stripe)].head;
-                let is_again = head.is_some_and(|head| header.stripe_seq <= head);
-                if is_again && !self.neighbours.was_repaired(header.stripe, header.stripe_seq) {
+                if is_again {
                     parent.duplicates = parent.duplicates.saturating_add(1);
                 }
             }
@@ -256,6 +256,7 @@ impl<P: Payload> Stream<P> {
             };
             if understood {
                 parent.unsent.remove(stripe);
+                parent.is_promoted(stripe);
                 parent.expect(cx.now);
                 cx.stats.promotes_out += 1;
                 send_up(parent.feed, UpFrame::Promote { stripe, start, missing }, cx);

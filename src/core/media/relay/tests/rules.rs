@@ -6,8 +6,8 @@ use crate::{
     media::{
         frame::{DownFrame, Start, UpFrame},
         relay::{
-            DownFrameMeta, FeedOffence, Policy, Relay, RelayConfig, RelayInput, RelayOutput,
-            SEQ_AHEAD_MAX, SINKS_MAX, SinkId, StreamRole,
+            DownFrameMeta, FeedOffence, FeedProgress, Policy, Relay, RelayConfig, RelayInput,
+            RelayOutput, SEQ_AHEAD_MAX, SINKS_MAX, SinkId, StreamRole,
         },
     },
     time::Timestamp,
@@ -131,6 +131,32 @@ fn replayed_and_reordered_chunks_are_taken_once() {
     net.assert_identical(node(2), 1);
     let duplicates = net.progress.iter().rev().find(|(_, who, _)| *who == node(1)).unwrap();
     assert_eq!(u64::from(duplicates.2.duplicates), count);
+}
+
+#[test]
+fn what_somebody_else_brought_first_is_sent_twice_only_when_the_same_parent_repeats_it() {
+    let mut net = Net::new(camera(4), 2);
+    net.attach(node(1), 1, Policy::KeepAll);
+    net.feed(node(1), &[node(0)], ms(10));
+    net.run_until(at(3_000));
+    // Another feed, that of a parent that this node had before, brings what was already there.
+    let late: Vec<_> = net.got(node(1), 1).into_iter().rev().take(20).collect();
+    let other = from_parent(node(2));
+    net.input(node(1), RelayInput::FeedUp { feed: other, rtt: None });
+    let blamed = |net: &Net| {
+        let of_it = |(_, who, seen): &&(_, _, FeedProgress)| *who == node(1) && seen.feed == other;
+        net.progress.iter().rev().find(of_it).map_or(0, |(_, _, seen)| seen.duplicates)
+    };
+    for chunk in &late {
+        net.input(node(1), RelayInput::Chunk { feed: other, chunk: chunk.clone() });
+    }
+    net.run_until(at(4_000));
+    assert_eq!(blamed(&net), 0, "newest first, and all of it known: it could not know");
+    for chunk in late {
+        net.input(node(1), RelayInput::Chunk { feed: other, chunk });
+    }
+    net.run_until(at(5_000));
+    assert_eq!(blamed(&net), 20);
 }
 
 #[test]

@@ -90,7 +90,8 @@ pub async fn ask(peer: &Hostile, parent: &TestNode, stream: StreamId, k: u8) -> 
         contact: peer.contact.clone(),
         free: 16,
         attempt: 0,
-        slots: 0,
+        // As many as make nobody contribute more, who would get its place.
+        slots: 16 * u16::from(k),
         displace: 0,
     };
     let mut again = tokio::time::interval(Duration::from_millis(50));

@@ -222,17 +222,16 @@ impl Media {
 
     pub(super) fn write(&mut self, feed: FeedKey, what: ToWriter) {
         let Some(known) = self.feeds.get(&feed) else { return };
-        // Something would be missing on the feed from here on: better none at all.
         match known.writer.try_send(what) {
-            Ok(()) => return,
+            Ok(()) => {}
+            // Something would be missing on the feed from here on: better none at all.
             Err(TrySendError::Full(_)) => {
                 tracing::warn!(peer = %feed.peer.short(), "feed closed: its writer does not drain");
+                self.closed(feed, None);
             }
-            Err(TrySendError::Closed(_)) => {
-                tracing::debug!(peer = %feed.peer.short(), "feed closed: its stream has ended");
-            }
+            // It ends with its reader, whose last word is on its way here and says why.
+            Err(TrySendError::Closed(_)) => {}
         }
-        self.closed(feed, None);
     }
 }
 

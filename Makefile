@@ -84,11 +84,12 @@ plots: ## draw the pictures of netsim/README.md anew
 mutants: ## break one rule after the other: a test and a scenario must notice each
 	netsim/mutants/run.sh
 
-test-long: test-packages $(WEB) ## what takes long: every player and OBS (with a reason for each that is not there), the API fuzzed
+test-long: test-packages $(WEB) ## what takes long: every player, OBS and Firefox (with a reason for each that is not there), the API fuzzed
 	@$(TOOLS) tests/debian-long.txt || echo "astral: some players can't be installed; their tests say so"
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --locked --lib flood -- --ignored --nocapture
 	cd web && npm run --silent hls
+	cd web && npm run --silent firefox
 	tests/schemathesis/run.sh
 	cd web && TEST_SMOOTH=1 npm run --silent e2e
 

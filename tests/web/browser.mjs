@@ -63,24 +63,28 @@ export async function faults(page) {
     .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 120)).join(" | ")}`);
 }
 
+/** Runs in the page: what is seen of a picture that moves and is not black; null until it does. */
+export function picture() {
+  const video = document.querySelector(".screen video");
+  if (!video || video.readyState < 2 || video.videoWidth === 0) return null;
+  const canvas = document.createElement("canvas");
+  canvas.width = 64;
+  canvas.height = 36;
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0, 64, 36);
+  const { data } = context.getImageData(0, 0, 64, 36);
+  let bright = 0;
+  for (let i = 0; i < data.length; i += 4) if (data[i] + data[i + 1] + data[i + 2] > 90) bright += 1;
+  const share = bright / (64 * 36);
+  const seen = (window.seen ??= { from: video.currentTime });
+  const advanced = video.currentTime - seen.from;
+  return share > 0.2 && advanced > 1 ? { share, advanced, width: video.videoWidth } : null;
+}
+
 /** Waits until the picture moves and is not black; answers what was seen. */
 export async function playing(page) {
   const video = page.locator(".screen video");
   await video.waitFor();
-  return page.waitForFunction(() => {
-    const video = document.querySelector(".screen video");
-    if (!video || video.readyState < 2 || video.videoWidth === 0) return null;
-    const canvas = document.createElement("canvas");
-    canvas.width = 64;
-    canvas.height = 36;
-    const context = canvas.getContext("2d");
-    context.drawImage(video, 0, 0, 64, 36);
-    const { data } = context.getImageData(0, 0, 64, 36);
-    let bright = 0;
-    for (let i = 0; i < data.length; i += 4) if (data[i] + data[i + 1] + data[i + 2] > 90) bright += 1;
-    const share = bright / (64 * 36);
-    const seen = (window.seen ??= { from: video.currentTime });
-    const advanced = video.currentTime - seen.from;
-    return share > 0.2 && advanced > 1 ? { share, advanced, width: video.videoWidth } : null;
-  }, null, { polling: 250, timeout: SOON }).then((handle) => handle.jsonValue());
+  const seen = await page.waitForFunction(picture, null, { polling: 250, timeout: SOON });
+  return seen.jsonValue();
 }

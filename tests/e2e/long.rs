@@ -142,12 +142,17 @@ fn mpv(url: &str) {
     }
 }
 
+/// ffplay never ends by itself on a live URL: `timeout` says by 124 that it still played.
 fn ffplay(url: &str) {
-    let args = ["-v", "error", "-nodisp", "-autoexit", "-t", SECONDS, "-i", url];
+    let args = [SECONDS, "ffplay", "-v", "error", "-nodisp", "-i", url];
     let env = [("SDL_VIDEODRIVER", "dummy"), ("SDL_AUDIODRIVER", "dummy")];
-    if let Some(output) = run("ffplay", &args, &env) {
-        assert!(output.status.success() && text(&output).is_empty(), "{url}: {}", text(&output));
+    let Some(output) = run("timeout", &args, &env) else { return };
+    if output.status.code() == Some(127) {
+        eprintln!("NOT TESTED with ffplay: it is not there");
+        return;
     }
+    let played = output.status.code() == Some(124) && text(&output).is_empty();
+    assert!(played, "{url}: {:?} {}", output.status, text(&output));
 }
 
 /// VLC refuses to run as root, and writes what it demultiplexed, whose frames are counted.

@@ -217,5 +217,8 @@ pub fn frames(flv: &Path) -> u32 {
         .arg(flv)
         .output()
         .unwrap();
-    String::from_utf8_lossy(&count.stdout).trim().trim_end_matches(',').parse().unwrap_or(0)
+    // A transport stream is counted once more under its programme.
+    let count = String::from_utf8_lossy(&count.stdout).into_owned();
+    let first = count.lines().find(|line| !line.is_empty()).unwrap_or_default();
+    first.trim().trim_end_matches(',').parse().unwrap_or(0)
 }

@@ -171,10 +171,10 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     args.picture = args.picture.or(settings.picture);
     let spec = args.publish_spec(name.clone());
     spec.check().map_err(|e| Usage(e.to_string()))?;
-    args.renditions()?;
+    let renditions = args.renditions()?;
     args.record.check()?;
     // The source comes first: a missing camera is said before the network hears of anything.
-    let capture = match args.capture_spec() {
+    let capture = match args.capture_spec(&renditions) {
         Some(capture) => Some(
             tokio::task::spawn_blocking(move || Capture::start(&capture))
                 .await
@@ -192,7 +192,7 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
         .into());
     }
     let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
-    let (mut publisher, siblings) = publish(&host, spec, &args.renditions()?).await?;
+    let (mut publisher, siblings) = publish(&host, spec, &renditions).await?;
     if let Some(path) = &args.tee {
         publisher
             .tee(path)
@@ -341,7 +341,7 @@ async fn feed(
 
 impl PublishArgs {
     /// What to capture; `None` when an encoder brings the media.
-    fn capture_spec(&self) -> Option<CaptureSpec> {
+    fn capture_spec(&self, renditions: &[RenditionSpec]) -> Option<CaptureSpec> {
         let mic = || match self.mic.as_str() {
             "default" => Mic::Default,
             "none" => Mic::None,
@@ -370,7 +370,7 @@ impl PublishArgs {
             video_bitrate_kbps: kbps(self.picture.bitrate()),
             audio_bitrate_kbps: AUDIO_KBPS,
             encoder: self.encoder.into(),
-            renditions: self.renditions().ok()?,
+            renditions: renditions.to_vec(),
             ..CaptureSpec::default()
         })
     }

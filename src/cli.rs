@@ -10,6 +10,7 @@ mod demo;
 mod devices;
 mod doctor;
 mod duration;
+mod figures;
 mod folders;
 mod host;
 mod man;

@@ -39,7 +39,7 @@ pub use error::{CaptureError, InitError, PlayError};
 pub use inventory::{Missing, Purpose, inventory};
 pub use microphone::Mic;
 pub use picture::jpeg;
-pub use play::{PlaySink, PlaySpec, PlayStats, Player, PlayerEvent, PlayerInput};
+pub use play::{KEYS, PlaySink, PlaySpec, PlayStats, Player, PlayerEvent, PlayerInput};
 pub use remux::{Container, ToFlv};
 
 /// Starts GStreamer once for the process; later calls return the first one's result.

@@ -1,12 +1,16 @@
 //! Play: an FLV byte stream into a window, or decoded and counted without one.
 //!
 //! Owns the public types and the life of a player. How the pipeline is put together is `play/plan.rs`, when
-//! a frame is shown `play/timeline.rs`, what is counted `play/meter.rs`.
+//! a frame is shown `play/timeline.rs`, what is counted `play/meter.rs`, what a person sees and does at a
+//! window `play/panel.rs`.
 
 mod display;
 mod input;
+mod keys;
 mod meter;
+mod panel;
 mod plan;
+mod screen;
 mod timeline;
 mod watch;
 
@@ -22,6 +26,7 @@ use crate::error::PlayError;
 use crate::outlet::{Outlet, Shutter};
 
 pub use input::PlayerInput;
+pub use keys::KEYS;
 
 /// How many events wait for a slow receiver; a player says a handful in its life.
 const EVENTS_MAX: usize = 64;
@@ -71,7 +76,7 @@ pub enum PlayerEvent {
         /// Pixels.
         height: u32,
     },
-    /// The user closed the window; the last event.
+    /// The user closed the window, by its button or a key; the last event.
     Closed,
     /// Playing can't go on; the last event.
     Failed(String),
@@ -90,6 +95,8 @@ pub struct PlayStats {
     pub width: u32,
     /// Pixels of the latest picture; 0 before the first.
     pub height: u32,
+    /// How loud a window is, in percent of the stream's own loudness, 0 while muted; `None` without sound.
+    pub loudness_percent: Option<u8>,
 }
 
 /// A running player. Dropping it closes the window at once.
@@ -97,6 +104,8 @@ pub struct PlayStats {
 pub struct Player {
     bus: gst::Bus,
     meter: Arc<meter::Meter>,
+    board: panel::Board,
+    loudness: panel::Loudness,
     shutter: Shutter,
     thread: Option<JoinHandle<()>>,
 }
@@ -122,18 +131,27 @@ impl Player {
         }
         let (input, room) = input::attach(&pipeline)?;
         let (outlet, shutter, events) = Outlet::new(EVENTS_MAX);
-        let watch = watch::Watch::start(pipeline, Arc::clone(&meter), room, outlet)?;
+        keys::attach(&pipeline);
+        let panel = panel::Panel::new(&pipeline);
+        let (board, loudness) = (panel.board(), panel.loudness());
+        let watch = watch::Watch::start(pipeline, panel, Arc::clone(&meter), room, outlet)?;
         let bus = watch.bus();
         let thread = std::thread::Builder::new()
             .name("astral-player".to_owned())
             .spawn(move || watch.run())
             .map_err(|error| PlayError::State { message: format!("no thread: {error}") })?;
-        Ok((Self { bus, meter, shutter, thread: Some(thread) }, input, events))
+        Ok((Self { bus, meter, board, loudness, shutter, thread: Some(thread) }, input, events))
     }
 
     /// What was played so far; also after the last event.
     pub fn stats(&self) -> PlayStats {
-        self.meter.stats()
+        PlayStats { loudness_percent: self.loudness.percent(), ..self.meter.stats() }
+    }
+
+    /// What a window shows over the picture while the user wants statistics: lines of plain text, at most
+    /// 2 KiB. Nothing for other sinks.
+    pub fn set_figures(&self, text: &str) {
+        self.board.write(text);
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    figures::{self, Figures},
     folders::Home,
     host::{Host, HostArgs},
     output::{Output, Usage},
@@ -34,6 +35,7 @@ use crate::{
 
 /// Flags of `astral play`.
 #[derive(Args, Debug)]
+#[command(after_help = figures::help())]
 pub struct PlayArgs {
     /// The stream: a link (`astral:...`) or the 64 digits of its id
     stream: String,
@@ -208,7 +210,8 @@ async fn show(
     let spec = PlaySpec { sink: choice.into(), lag, ..PlaySpec::default() };
     let started = tokio::task::spawn_blocking(move || Player::start(&spec)).await;
     let (player, mut input, events) = started.context("starting the player")??;
-    let watch = tokio::spawn(report(player, events, stream, out, handle.clone()));
+    let figures = Figures::new(stream, lag);
+    let watch = tokio::spawn(report(player, events, stream, figures, out, handle.clone()));
     let mut splicer = Splicer::new(Clock::Zero);
     let mut over = false;
     while let Some(item) = media.next().await {
@@ -232,6 +235,7 @@ async fn report(
     player: Player,
     mut events: mpsc::Receiver<PlayerEvent>,
     stream: StreamId,
+    mut figures: Figures,
     out: Output,
     handle: Handle,
 ) -> anyhow::Result<()> {
@@ -254,6 +258,10 @@ async fn report(
                 handle.panic_point("player");
                 let stats = player.stats();
                 handle.note_player(stream, stats.frames_rendered, stats.audio_buffers);
+                // A node that is gone ends the player by itself.
+                if let Ok(snapshot) = handle.snapshot().await {
+                    player.set_figures(&figures.text(&snapshot, &stats, Instant::now()));
+                }
             }
         }
     }

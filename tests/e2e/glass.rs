@@ -66,7 +66,8 @@ fn from_glass_to_glass_over_two_forwarders() {
     let (screen, addr) = (format!("DISPLAY={}", display.name), network.supernode.addr());
     let wrapper = ["env".to_owned(), screen];
     let args = ["play", &link, "--lag", "low", "--sink", "window", "--bootstrap", &addr];
-    let args = [&args[..], &["--role", "member"]].concat();
+    // It forwards nothing, so that no forwarder has to make way for it.
+    let args = [&args[..], &["--role", "member", "--max-copies", "0"]].concat();
     let viewer = Node::spawn_under("viewer", &wrapper, &args);
     let ready = viewer.wait("ready", SOON, |_| true);
     viewer.wait("first_frame", SOON, |_| true);

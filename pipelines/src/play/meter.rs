@@ -57,6 +57,7 @@ impl Meter {
             audio_buffers: self.audio_buffers.load(Ordering::Relaxed),
             width: self.width.load(Ordering::Relaxed),
             height: self.height.load(Ordering::Relaxed),
+            loudness_percent: None,
         }
     }
 
@@ -98,6 +99,9 @@ pub(crate) fn attach(pipeline: &gst::Pipeline) -> Result<Arc<Meter>, PlayError> 
         });
     };
     watch_video(&video, &pad, &meter, &bus);
+    // Before it is scaled to the window.
+    let picture = sink_of(pipeline, "picture").map_or(pad, |(_, pad)| pad);
+    watch_size(&picture, &meter, &bus);
     if let Some((_, pad)) = sink_of(pipeline, "audio") {
         let meter = Arc::clone(&meter);
         pad.add_probe(PROBED, move |_, info| {
@@ -132,6 +136,18 @@ fn watch_video(video: &gst::Element, pad: &gst::Pad, meter: &Arc<Meter>, bus: &g
             }
             tell(&bus, gst::Structure::new_empty(FIRST_FRAME));
         }
+        if is_end(info) {
+            meter.video.drained.store(true, Ordering::Release);
+            tell(&bus, gst::Structure::new_empty(DRAINED));
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Tells the size of the pictures that go into `pad`.
+fn watch_size(pad: &gst::Pad, meter: &Arc<Meter>, bus: &gst::Bus) {
+    let (meter, bus) = (Arc::clone(meter), bus.clone());
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some((width, height)) = size_of(info)
             && (
                 meter.width.swap(width, Ordering::Relaxed),
@@ -142,16 +158,12 @@ fn watch_video(video: &gst::Element, pad: &gst::Pad, meter: &Arc<Meter>, bus: &g
                 gst::Structure::builder(RESIZED).field("width", width).field("height", height);
             tell(&bus, size.build());
         }
-        if is_end(info) {
-            meter.video.drained.store(true, Ordering::Release);
-            tell(&bus, gst::Structure::new_empty(DRAINED));
-        }
         gst::PadProbeReturn::Ok
     });
 }
 
 /// The sink itself, or the one that an automatic sink chose inside.
-fn screen_within(video: &gst::Element) -> Option<gst::Element> {
+pub(crate) fn screen_within(video: &gst::Element) -> Option<gst::Element> {
     let Some(bin) = video.downcast_ref::<gst::Bin>() else { return Some(video.clone()) };
     bin.iterate_recurse().into_iter().flatten().find(|element| {
         element.element_flags().contains(gst::ElementFlags::SINK) && !element.is::<gst::Bin>()

@@ -1,6 +1,6 @@
 //! The thread that watches a running player: bus messages in, events out.
 //!
-//! Doesn't own the counters (`meter.rs`) nor the input (`input.rs`).
+//! Doesn't own the counters (`meter.rs`), the input (`input.rs`) nor what a person's wishes do (`panel.rs`).
 
 use std::sync::Arc;
 
@@ -9,7 +9,9 @@ use gstreamer as gst;
 use tokio::sync::Semaphore;
 
 use super::PlayerEvent;
+use super::keys::{self, Wish};
 use super::meter::{self, Meter};
+use super::panel::{Outcome, Panel};
 use crate::bus::{self, Fault, FaultKind, Notice};
 use crate::error::PlayError;
 use crate::outlet::{Outlet, Unwanted};
@@ -22,6 +24,7 @@ pub(crate) const STOP: &str = "stop";
 pub(crate) struct Watch {
     pipeline: gst::Pipeline,
     bus: gst::Bus,
+    panel: Panel,
     meter: Arc<Meter>,
     room: Arc<Semaphore>,
     outlet: Outlet<PlayerEvent>,
@@ -34,12 +37,13 @@ impl Watch {
     /// When the pipeline refuses to start.
     pub(crate) fn start(
         pipeline: gst::Pipeline,
+        panel: Panel,
         meter: Arc<Meter>,
         room: Arc<Semaphore>,
         outlet: Outlet<PlayerEvent>,
     ) -> Result<Self, PlayError> {
         let bus = pipeline.bus().expect("a pipeline made by this crate has a bus");
-        let watch = Self { pipeline, bus, meter, room, outlet };
+        let watch = Self { pipeline, bus, panel, meter, room, outlet };
         if watch.pipeline.set_state(gst::State::Playing).is_err() {
             let fault = bus::pending_fault(&watch.bus);
             let message =
@@ -55,7 +59,7 @@ impl Watch {
     }
 
     /// Watches until the player is over.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         let last = self.follow();
         self.meter.keep();
         self.room.close();
@@ -69,9 +73,9 @@ impl Watch {
     }
 
     /// The last event; `None` when the owner dropped the player.
-    fn follow(&self) -> Option<PlayerEvent> {
+    fn follow(&mut self) -> Option<PlayerEvent> {
         loop {
-            match bus::next(&self.bus, None) {
+            match bus::next(&self.bus, self.panel.wait()) {
                 Notice::End => return Some(PlayerEvent::Ended),
                 Notice::Fault(fault) => return Some(last_word(fault)),
                 Notice::Warning(warning) => {
@@ -90,6 +94,12 @@ impl Watch {
                         return Some(PlayerEvent::Ended);
                     }
                 }
+                Notice::Own(structure) if structure.name() == keys::WISH => {
+                    let outcome = Wish::of_message(&structure).map(|wish| self.panel.on(wish));
+                    if outcome == Some(Outcome::Closes) {
+                        return Some(PlayerEvent::Closed);
+                    }
+                }
                 Notice::Own(structure) => {
                     if self.tell(&structure).is_err() {
                         tracing::debug!("nobody listens to the events of a player");
@@ -97,6 +107,7 @@ impl Watch {
                 }
                 Notice::Silence => {}
             }
+            self.panel.on_time();
         }
     }
 

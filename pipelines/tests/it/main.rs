@@ -8,5 +8,6 @@ mod capture;
 mod common;
 mod convert;
 mod descriptions;
+mod keys;
 mod play;
 mod window;

@@ -51,7 +51,7 @@ impl Drop for Display {
 }
 
 /// True in the child process; in the parent runs the child and checks that it passed.
-fn inside_a_display(test: &str) -> bool {
+pub fn inside_a_display(module: &str, test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -61,7 +61,7 @@ fn inside_a_display(test: &str) -> bool {
     }
     let display = Display::start();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("window::{test}"), "--nocapture"])
+        .args(["--exact", &format!("{module}::{test}"), "--nocapture"])
         .env(INSIDE, test)
         .env("DISPLAY", &display.name)
         .env_remove("WAYLAND_DISPLAY")
@@ -71,16 +71,16 @@ fn inside_a_display(test: &str) -> bool {
     false
 }
 
-struct Playing {
-    player: Player,
-    events: mpsc::Receiver<PlayerEvent>,
+pub struct Playing {
+    pub player: Player,
+    pub events: mpsc::Receiver<PlayerEvent>,
     /// Feeds the player until it takes no more.
     feeding: tokio::task::JoinHandle<PlayerInput>,
     _capture: Capture,
 }
 
 /// A live capture played in a window, its first frame shown.
-async fn playing_window(spec: &CaptureSpec) -> Playing {
+pub async fn playing_window(spec: &CaptureSpec) -> Playing {
     let (capture, mut captured) = Capture::start(spec).unwrap();
     let play = PlaySpec { sink: PlaySink::Auto, ..PlaySpec::default() };
     let (player, mut input, mut events) = Player::start(&play).unwrap();
@@ -103,7 +103,7 @@ async fn playing_window(spec: &CaptureSpec) -> Playing {
     Playing { player, events, feeding, _capture: capture }
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let polled = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -116,7 +116,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The one window on the display: there is no window manager.
-fn window_of(display: &RustConnection) -> Option<Window> {
+pub fn window_of(display: &RustConnection) -> Option<Window> {
     let root = display.setup().roots[0].root;
     let children = display.query_tree(root).unwrap().reply().unwrap().children;
     children.into_iter().find(|child| {
@@ -127,7 +127,7 @@ fn window_of(display: &RustConnection) -> Option<Window> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_shows_the_picture_and_closing_it_is_told() {
-    if !inside_a_display("a_window_shows_the_picture_and_closing_it_is_told") {
+    if !inside_a_display("window", "a_window_shows_the_picture_and_closing_it_is_told") {
         return;
     }
     let mut playing = playing_window(&small(CaptureSource::Test)).await;
@@ -178,7 +178,10 @@ fn close(display: &RustConnection, window: Window) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_joined_with_a_burst_of_the_past_is_shown_at_its_live_edge() {
-    if !inside_a_display("a_stream_joined_with_a_burst_of_the_past_is_shown_at_its_live_edge") {
+    if !inside_a_display(
+        "window",
+        "a_stream_joined_with_a_burst_of_the_past_is_shown_at_its_live_edge",
+    ) {
         return;
     }
     let (_capture, mut captured) = Capture::start(&small(CaptureSource::Test)).unwrap();
@@ -218,7 +221,7 @@ async fn a_stream_joined_with_a_burst_of_the_past_is_shown_at_its_live_edge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_follows_a_change_of_the_picture_size() {
-    if !inside_a_display("a_window_follows_a_change_of_the_picture_size") {
+    if !inside_a_display("window", "a_window_follows_a_change_of_the_picture_size") {
         return;
     }
     let path = crate::common::folder("resize").join("resize.launch");
@@ -259,7 +262,7 @@ async fn a_window_follows_a_change_of_the_picture_size() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_screen_of_an_x11_session_is_listed_and_captured() {
-    if !inside_a_display("the_screen_of_an_x11_session_is_listed_and_captured") {
+    if !inside_a_display("window", "the_screen_of_an_x11_session_is_listed_and_captured") {
         return;
     }
     let screens: Vec<_> = astral_pipelines::devices()
@@ -283,7 +286,7 @@ async fn the_screen_of_an_x11_session_is_listed_and_captured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_screen_without_any_microphone_is_captured_with_a_warning() {
-    if !inside_a_display("a_screen_without_any_microphone_is_captured_with_a_warning") {
+    if !inside_a_display("window", "a_screen_without_any_microphone_is_captured_with_a_warning") {
         return;
     }
     if astral_pipelines::devices()

@@ -113,8 +113,12 @@ impl Seen {
             None => format!("lag     {:.2} s in hand", lag.as_secs_f32()),
         });
         let (nodes, fed, stripes) = self.parents;
-        let hops = self.hops.map_or_else(|| "?".to_owned(), |hops| hops.to_string());
-        line(format!("parents {nodes} for {fed}/{stripes} stripes, {hops} hops from the source"));
+        let hops = match self.hops {
+            Some(1) => "1 hop".to_owned(),
+            Some(hops) => format!("{hops} hops"),
+            None => "? hops".to_owned(),
+        };
+        line(format!("parents {nodes} for {fed}/{stripes} stripes, {hops} from the source"));
         line(format!(
             "repairs {} gaps, {} chunks from neighbours, {} skipped",
             self.gaps, self.from_neighbours, self.skipped

@@ -19,7 +19,8 @@ mod guard;
 mod handle;
 mod healthz;
 pub mod history;
-pub mod listener;
+pub mod ladder;
+mod listener;
 pub mod local;
 mod logs;
 mod metrics;
@@ -54,8 +55,8 @@ pub use devices::LookForDevices;
 pub use doctor::Examine;
 pub use local::{Local, LocalConfig, LocalError, RtmpsConfig};
 pub use logs::LogTail;
-pub use port::Published;
-pub use publishing::{Filler, Ingest, Source, Wanted};
+pub use port::{Encoded, Published};
+pub use publishing::{Filler, Ingest, Opened, Source, Wanted};
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod duration;
 mod figures;
 mod folders;
 mod host;
+mod ladder;
 mod man;
 mod output;
 mod play;

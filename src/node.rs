@@ -36,6 +36,7 @@ mod handle;
 mod identity;
 mod inbound;
 mod journal;
+mod ladder;
 mod link;
 mod links;
 mod marks;
@@ -93,6 +94,7 @@ pub use config::{
 };
 pub use error::{LinkError, NodeError, NodeGone, PublishError, PushError, StartError, WatchError};
 pub use handle::{Handle, Limits};
+pub use ladder::{Ladder, Lower};
 pub use libp2p::Multiaddr;
 pub use link::{StreamLink, StreamRef};
 pub use meters::StreamStats;

@@ -17,15 +17,16 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{
     local::{Local, LocalConfig, LocalError},
     port::{
-        Flow, Limits, NodePort, NodeState, OwnFlow, PortError, PublishRequest, Published, Texts,
+        Encoded, Flow, Limits, NodePort, NodeState, OwnFlow, PortError, PublishRequest, Published,
+        Texts,
     },
     publishing::Ingest,
 };
 use crate::{
-    edge::{ports::IngestError, rtmp::KeyError},
+    edge::rtmp::KeyError,
     node::{
-        self, ControlError, DriverCounters, Handle, Metadata, NodeGone, NodeSnapshot, PublishError,
-        PublishSpec, Publisher,
+        self, ControlError, DriverCounters, Handle, Ladder, Metadata, NodeGone, NodeSnapshot,
+        PublishError, PublishSpec, Publisher,
     },
 };
 
@@ -46,7 +47,8 @@ impl Local {
     /// [`KeyError`] when too many keys are open; the stream is ended then.
     pub fn ingest(&self, publisher: Publisher, window: Duration) -> Result<Ingest, KeyError> {
         let name = publisher.link().name.to_string();
-        self.ingest_into(&name, Box::new(publisher), window)
+        let ladder = Ladder { whole: publisher, lower: Vec::new() };
+        self.ingest_into(&name, Box::new(ladder), window)
     }
 }
 
@@ -145,24 +147,6 @@ impl From<NodeSnapshot> for NodeState {
     }
 }
 
-impl Published for Publisher {
-    fn id(&self) -> StreamId {
-        Self::id(self)
-    }
-
-    fn link(&self) -> String {
-        Self::link(self).to_string()
-    }
-
-    fn push_flv<'a>(&'a mut self, flv: Bytes) -> BoxFuture<'a, Result<(), IngestError>> {
-        Box::pin(async move { self.push(flv).await.map_err(IngestError::from) })
-    }
-
-    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { Self::end(*self).await })
-    }
-}
-
 impl NodePort for Handle {
     fn peer_id(&self) -> String {
         self.peer_id_text()
@@ -194,12 +178,14 @@ impl NodePort for Handle {
         &self,
         request: PublishRequest,
     ) -> BoxFuture<'_, Result<Box<dyn Published>, PortError>> {
-        let PublishRequest { name, title, description, tags, stripes, preview } = request;
+        let PublishRequest { name, title, description, tags, stripes, preview, encoded } = request;
+        let Encoded { rate, adaptive, lower } = encoded;
         let named = PublishSpec::named(name);
-        let spec = PublishSpec { title, description, tags, k: stripes, preview, ..named };
+        let spec =
+            PublishSpec { title, description, tags, k: stripes, preview, rate, adaptive, ..named };
         Box::pin(async move {
-            let publisher = Self::publish(self, spec).await?;
-            Ok(Box::new(publisher) as Box<dyn Published>)
+            let ladder = self.publish_ladder(spec, &lower).await?;
+            Ok(Box::new(ladder) as Box<dyn Published>)
         })
     }
 

@@ -17,7 +17,7 @@ use futures::{future::BoxFuture, stream::BoxStream};
 
 use crate::{
     edge::ports::{Ingest, IngestError},
-    node::ReachView,
+    node::{Adaptive, Lower, ReachView},
 };
 
 /// A node at one moment.
@@ -115,6 +115,19 @@ pub struct PublishRequest {
     pub stripes: Option<u8>,
     /// Not announced before [`NodePort::go_live`].
     pub preview: bool,
+    /// What its encoder makes, where that is known.
+    pub encoded: Encoded,
+}
+
+/// What is known of a stream that is encoded here, before it begins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Encoded {
+    /// Picture and sound together; `None` = measured.
+    pub rate: Option<Bitrate>,
+    /// The encoder follows the uplink, see [`Published::picture_rate`].
+    pub adaptive: Option<Adaptive>,
+    /// Lower renditions, the best first, see [`Published::push_lower`].
+    pub lower: Vec<Lower>,
 }
 
 /// What lists show of a stream.
@@ -141,6 +154,21 @@ pub trait Published: Ingest {
     /// # Errors
     /// [`IngestError`] when the stream takes no more.
     fn push_flv<'a>(&'a mut self, flv: Bytes) -> BoxFuture<'a, Result<(), IngestError>>;
+
+    /// The same for a lower rendition, by its number in [`Encoded::lower`], which `begins` anew.
+    ///
+    /// # Errors
+    /// [`IngestError`] when the stream takes no more.
+    fn push_lower<'a>(
+        &'a mut self,
+        number: usize,
+        begins: bool,
+        flv: Bytes,
+    ) -> BoxFuture<'a, Result<(), IngestError>>;
+
+    /// The rate at which its picture should be encoded by now; `None` when the encoder keeps its own. It
+    /// changes with [`Self::push_flv`].
+    fn picture_rate(&self) -> Option<Bitrate>;
 
     /// Ends it for everybody.
     fn end(self: Box<Self>) -> BoxFuture<'static, ()>;

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::port::Published;
+use super::port::{Encoded, Published};
 use crate::{
     edge::rtmp::{FinishCause, IngestFeed, IngestKeys, KeyError, RtmpEvent},
     node::{NodeError, Tasks},
@@ -48,6 +48,31 @@ pub struct Wanted {
     pub fps: Option<u8>,
     /// Video bit rate, in bits per second.
     pub bitrate_bps: Option<u32>,
+    /// The encoder follows the uplink.
+    pub adaptive: bool,
+    /// Heights of lower renditions, in pixels.
+    pub renditions: Vec<u16>,
+}
+
+impl Wanted {
+    /// Whether it asks for what only an encoder of this node's can do.
+    pub(super) const fn needs_encoder(&self) -> bool {
+        self.adaptive || !self.renditions.is_empty()
+    }
+}
+
+/// A source that is open.
+pub struct Opened {
+    /// Fills the stream.
+    pub filler: Filler,
+    /// What it makes.
+    pub encoded: Encoded,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opened({:?})", self.encoded)
+    }
 }
 
 /// Fills a stream until the token is cancelled or the source is over, then ends the stream.
@@ -62,7 +87,7 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it can't be opened, in words for the user.
-    fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Filler, String>>;
+    fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Opened, String>>;
 }
 
 /// Who brings media from outside this program.

@@ -63,11 +63,19 @@ pub(super) async fn create(
         height: new.height,
         fps: new.fps,
         bitrate_bps: new.bitrate_bps,
+        adaptive: new.adaptive,
+        renditions: new.renditions,
     };
-    let filler = match source {
+    let opened = match source {
+        None if wanted.needs_encoder() => {
+            let detail = "adaptive and renditions are for what this node encodes; what comes from \
+                          another encoder passes as it is";
+            return Err(Problem::invalid(detail.to_owned()));
+        }
         None => None,
         Some(source) => Some(source.open(wanted).await.map_err(Problem::invalid)?),
     };
+    let (filler, encoded) = opened.map(|opened| (opened.filler, opened.encoded)).unzip();
     let request = PublishRequest {
         title: new.title.unwrap_or_else(|| name.to_string()),
         name: name.clone(),
@@ -75,6 +83,7 @@ pub(super) async fn create(
         tags: new.tags,
         stripes: new.stripes,
         preview: new.preview,
+        encoded: encoded.unwrap_or_default(),
     };
     let stream = api.node.publish(request).await?;
     let id = stream.id();

@@ -40,8 +40,10 @@ use super::{
     LogTail,
     body::BODY_BYTES_MAX,
     local::{Local, LocalConfig, LocalError},
-    port::{Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published, Texts},
-    publishing::{Filler, Source, Wanted},
+    port::{
+        Encoded, Flow, Limits, NodePort, NodeState, PortError, PublishRequest, Published, Texts,
+    },
+    publishing::{Filler, Opened, Source, Wanted},
 };
 use crate::edge::{
     fake::FakeStreams,
@@ -100,6 +102,19 @@ impl Published for FakePublished {
 
     fn push_flv<'a>(&'a mut self, _flv: Bytes) -> BoxFuture<'a, Result<(), IngestError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn push_lower<'a>(
+        &'a mut self,
+        _number: usize,
+        _begins: bool,
+        _flv: Bytes,
+    ) -> BoxFuture<'a, Result<(), IngestError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn picture_rate(&self) -> Option<Bitrate> {
+        None
     }
 
     fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -552,7 +567,7 @@ async fn a_stream_for_an_encoder_lives_from_its_post_to_its_delete() {
 struct Counting(AtomicU32);
 
 impl Source for Counting {
-    fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Filler, String>> {
+    fn open(&self, wanted: Wanted) -> BoxFuture<'_, Result<Opened, String>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             if wanted.device.is_some() {
@@ -564,7 +579,7 @@ impl Source for Counting {
                     stream.end().await;
                 })
             });
-            Ok(filler)
+            Ok(Opened { filler, encoded: Encoded::default() })
         })
     }
 }
@@ -602,6 +617,8 @@ async fn bodies_are_bounded_typed_and_json() {
         (&json, "{\"name\": 5, \"source\": \"rtmp\"}", 422),
         (&json, "{\"name\": \"a\", \"source\": \"rtmp\", \"colour\": 1}", 422),
         (&json, "{\"name\": \"a\", \"source\": \"cable\"}", 422),
+        (&json, "{\"name\": \"a\", \"source\": \"rtmp\", \"adaptive\": true}", 422),
+        (&json, "{\"name\": \"a\", \"source\": \"browser\", \"renditions\": [240]}", 422),
         (&json, long_name.as_str(), 422),
         (&json, twice.as_str(), 409),
         (&token, "{\"name\": \"a\", \"source\": \"rtmp\"}", 415),

@@ -18,6 +18,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use self::client::Client;
+use super::ladder::Height;
+use crate::config::Picture;
 
 /// Flags of `astral ctl`.
 #[derive(Args, Debug)]
@@ -154,6 +156,16 @@ enum StreamVerb {
         /// Number of stripes: 1, 2, 4, 8 or 16
         #[arg(long)]
         stripes: Option<u8>,
+        /// The picture, of what the node captures.
+        #[command(flatten)]
+        picture: Picture,
+        /// Also a smaller picture, of what the node captures: 720p, 480p, 360p or 240p; may be given
+        /// several times
+        #[arg(long = "rendition", value_name = "HEIGHT")]
+        renditions: Vec<Height>,
+        /// Let the node's encoder follow the uplink
+        #[arg(long)]
+        adaptive: bool,
         /// Show it on this machine alone until `stream live`
         #[arg(long)]
         preview: bool,
@@ -322,7 +334,16 @@ impl Ctl {
                 shown["stats"] = self.client.get(&format!("/streams/{id}/stats"))?;
                 self.print(&shown, show::stream)
             }
-            StreamVerb::Create { name, source, words, stripes, preview } => {
+            StreamVerb::Create {
+                name,
+                source,
+                words,
+                stripes,
+                picture,
+                renditions,
+                adaptive,
+                preview,
+            } => {
                 let mut new = words.fields();
                 new.insert("preview".into(), preview.into());
                 new.insert("name".into(), name.into());
@@ -330,6 +351,20 @@ impl Ctl {
                 if let Some(stripes) = stripes {
                     new.insert("stripes".into(), stripes.into());
                 }
+                if picture.size.is_some() {
+                    let (width, height) = picture.size();
+                    new.insert("width".into(), width.into());
+                    new.insert("height".into(), height.into());
+                }
+                if picture.fps.is_some() {
+                    new.insert("fps".into(), picture.fps().into());
+                }
+                if picture.bitrate.is_some() {
+                    new.insert("bitrate_bps".into(), picture.bitrate().as_bps().into());
+                }
+                let heights: Vec<u32> = renditions.into_iter().map(Height::pixels).collect();
+                new.insert("renditions".into(), heights.into());
+                new.insert("adaptive".into(), adaptive.into());
                 self.print(&self.client.post("/streams", Some(&new.into()))?, show::urls)
             }
             StreamVerb::Edit { stream, words } => {

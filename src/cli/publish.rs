@@ -6,28 +6,25 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use astral_core::{announcement::Rendition, ids::StreamName, units::Bitrate};
+use astral_core::{ids::StreamName, units::Bitrate};
 use astral_pipelines::{
     Capture, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic, RenditionSpec,
 };
 use clap::{ArgGroup, Args, ValueEnum};
-use futures::future::join_all;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
     folders::Home,
     host::{Host, HostArgs},
+    ladder::{self, AUDIO_KBPS, Height},
     output::{Output, Usage},
     record::RecordArgs,
 };
 use crate::{
     config::Picture,
-    node::{Adaptive, Handle, PublishSpec, Publisher, PushError},
+    node::{Adaptive, Handle, Ladder, PublishSpec, PushError},
 };
-
-/// Bits per second of the encoded sound.
-const AUDIO_KBPS: u32 = 128;
 
 /// Flags of `astral publish`.
 #[derive(Args, Debug)]
@@ -110,42 +107,6 @@ pub struct PublishArgs {
     pub host: HostArgs,
 }
 
-/// As `--rendition` takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Height {
-    #[value(name = "720p")]
-    P720,
-    #[value(name = "480p")]
-    P480,
-    #[value(name = "360p")]
-    P360,
-    #[value(name = "240p")]
-    P240,
-}
-
-impl Height {
-    const fn pixels(self) -> u32 {
-        match self {
-            Self::P720 => 720,
-            Self::P480 => 480,
-            Self::P360 => 360,
-            Self::P240 => 240,
-        }
-    }
-
-    /// What its picture gets, in kbit/s: within the ranges that YouTube's help for live encoders gave
-    /// for H.264 at 30 pictures a second (720p 1,500-4,000, 480p 500-2,000, 360p 400-1,000, 240p
-    /// 300-700); never more than half of the stream's own, or it would spare nobody anything.
-    const fn kbps(self) -> u32 {
-        match self {
-            Self::P720 => 2_500,
-            Self::P480 => 1_000,
-            Self::P360 => 600,
-            Self::P240 => 400,
-        }
-    }
-}
-
 /// As `--encoder` takes it.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum EncoderChoice {
@@ -192,39 +153,42 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
         .into());
     }
     let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
-    let (mut publisher, siblings) = publish(&host, spec, &renditions).await?;
+    let mut published = host.handle.publish_ladder(spec, &ladder::published(&renditions)).await?;
     if let Some(path) = &args.tee {
-        publisher
+        published
+            .whole
             .tee(path)
             .await
             .with_context(|| format!("can't write what is sent to {} (--tee)", path.display()))?;
     }
-    let recording = args.record.start_each(&host.handle, publisher.id(), host.out).await?;
-    let mut ready = host.stream_fields(publisher.id());
-    ready["stream"] = json!(publisher.link().to_string());
+    let (id, link) = (published.whole.id(), published.whole.link().to_string());
+    let recording = args.record.start_each(&host.handle, id, host.out).await?;
+    let mut ready = host.stream_fields(id);
+    ready["stream"] = json!(link);
     let outcome = match capture {
         Some((capture, events)) => {
             ready["encoder"] = json!(capture.encoder_name());
             host.announce_ready(ready);
-            host.out.note(&format!("publishing {}", publisher.link()));
-            let (end_wanted, out, handle) = (publisher.end_wanted(), host.out, host.handle.clone());
-            let mut siblings = siblings;
+            host.out.note(&format!("publishing {link}"));
+            let end_wanted = published.whole.end_wanted();
+            let (out, handle) = (host.out, host.handle.clone());
             let fed = async {
                 tokio::select! {
-                    outcome = feed(&mut publisher, &mut siblings, &capture, events, out, &handle) => outcome,
+                    outcome = feed(&mut published, &capture, events, out, &handle) => outcome,
                     // By the API: an end like any other.
                     () = end_wanted => Ok(()),
                 }
             };
             let outcome = host.run_until(fed).await;
             capture.stop();
-            siblings.push(publisher);
-            join_all(siblings.into_iter().map(Publisher::end)).await;
+            published.end().await;
             outcome
         }
         None => {
-            let ingest =
-                host.local.ingest(publisher, args.reconnect).context("preparing the RTMP key")?;
+            let ingest = host
+                .local
+                .ingest(published.whole, args.reconnect)
+                .context("preparing the RTMP key")?;
             let url = ingest.url.clone();
             ready["publish_url"] = json!(url);
             host.announce_ready(ready);
@@ -243,56 +207,25 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
     outcome
 }
 
-/// Begins to publish the stream and its renditions, each a stream beside it.
-async fn publish(
-    host: &Host,
-    mut spec: PublishSpec,
-    renditions: &[RenditionSpec],
-) -> anyhow::Result<(Publisher, Vec<Publisher>)> {
-    let whole = host.handle.own_stream(&spec.name);
-    let mut siblings = Vec::new();
-    for rendition in renditions {
-        // A sign that names rarely have, so that a stream of that name is not in the way.
-        let name = StreamName::new(format!("{}#{}p", spec.name, rendition.height))
-            .map_err(|e| Usage(format!("the name is too long for its renditions: {e}")))?;
-        let rate = Bitrate::from_kbps((rendition.video_bitrate_kbps + AUDIO_KBPS).into());
-        spec.renditions.push(Rendition {
-            stream: host.handle.own_stream(&name),
-            height: u16::try_from(rendition.height).unwrap_or(u16::MAX),
-            rate,
-        });
-        let sibling = PublishSpec {
-            title: format!("{} ({}p)", spec.title, rendition.height).chars().take(100).collect(),
-            rate: Some(rate),
-            preview: spec.preview,
-            rendition_of: Some(whole),
-            ..PublishSpec::named(name)
-        };
-        siblings.push(host.handle.publish(sibling).await?);
-    }
-    Ok((host.handle.publish(spec).await?, siblings))
-}
-
 /// Moves captured bytes into the stream until the capture ends.
 async fn feed(
-    publisher: &mut Publisher,
-    siblings: &mut [Publisher],
+    published: &mut Ladder,
     capture: &Capture,
     mut events: mpsc::Receiver<CaptureEvent>,
     out: Output,
     handle: &Handle,
 ) -> anyhow::Result<()> {
     let mut is_lost = false;
-    let mut rate = publisher.picture_rate();
+    let mut rate = published.whole.picture_rate();
     loop {
         let event = events.recv().await.context("the capture ended without a word")?;
         handle.panic_point("source");
         match event {
-            CaptureEvent::Bytes(flv) => match publisher.push(flv).await {
+            CaptureEvent::Bytes(flv) => match published.whole.push(flv).await {
                 Err(PushError::Ended) => return Ok(()),
                 outcome => {
                     outcome?;
-                    let wanted = publisher.picture_rate();
+                    let wanted = published.whole.picture_rate();
                     if let Some(new) = wanted.filter(|_| wanted != rate) {
                         rate = wanted;
                         if !capture.set_video_bitrate(kbps(new)) {
@@ -302,21 +235,16 @@ async fn feed(
                 }
             },
             CaptureEvent::Rendition { number, begins, bytes } => {
-                let Some(sibling) = siblings.get_mut(number) else { continue };
-                if begins {
-                    sibling.restart();
-                    sibling.pause(false).await?;
-                }
-                match sibling.push(bytes).await {
+                match published.push_lower(number, begins, bytes).await {
                     Err(PushError::Ended) => return Ok(()),
                     outcome => outcome?,
                 }
             }
             CaptureEvent::Restarted => {
-                publisher.restart();
-                publisher.pause(false).await?;
+                published.whole.restart();
+                published.pause(false).await?;
                 if std::mem::take(&mut is_lost) {
-                    out.event("device_back", json!({"stream": publisher.id()}));
+                    out.event("device_back", json!({"stream": published.whole.id()}));
                     out.note("the device is back: the stream goes on");
                 }
             }
@@ -326,12 +254,9 @@ async fn feed(
                 tracing::error!(
                     "the device is gone: {message}; the stream pauses until it is back"
                 );
-                let lost = json!({"stream": publisher.id(), "message": message});
+                let lost = json!({"stream": published.whole.id(), "message": message});
                 out.event("device_lost", lost);
-                publisher.pause(true).await?;
-                for sibling in &mut *siblings {
-                    sibling.pause(true).await?;
-                }
+                published.pause(true).await?;
             }
             CaptureEvent::Failed(message) => anyhow::bail!("the capture failed: {message}"),
             CaptureEvent::Ended => return Ok(()),
@@ -377,24 +302,8 @@ impl PublishArgs {
 
     /// The smaller pictures, the best first.
     fn renditions(&self) -> anyhow::Result<Vec<RenditionSpec>> {
-        let (width, height) = self.picture.size();
-        let mut heights = self.renditions.clone();
-        heights.sort_by_key(|height| std::cmp::Reverse(height.pixels()));
-        heights.dedup();
-        let smaller = |own: Height| {
-            if own.pixels() >= height {
-                let pixels = own.pixels();
-                return Err(Usage(format!(
-                    "--rendition {pixels}p: the picture has {height} lines, and a rendition fewer"
-                )));
-            }
-            Ok(RenditionSpec {
-                width: (width * own.pixels() / height).next_multiple_of(2),
-                height: own.pixels(),
-                video_bitrate_kbps: own.kbps().min(kbps(self.picture.bitrate()) / 2).max(16),
-            })
-        };
-        Ok(heights.into_iter().map(smaller).collect::<Result<_, _>>()?)
+        let kbps = kbps(self.picture.bitrate());
+        Ok(ladder::smaller(&self.renditions, self.picture.size(), kbps).map_err(Usage)?)
     }
 
     fn publish_spec(&self, name: StreamName) -> PublishSpec {
@@ -451,30 +360,6 @@ fn stripes(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn renditions_keep_the_shape_of_the_picture_the_best_first_and_cost_half_at_most() {
-        #[derive(clap::Parser)]
-        struct Cli {
-            #[command(flatten)]
-            args: PublishArgs,
-        }
-        let parse = |words: &[&str]| {
-            use clap::Parser;
-            let all = ["astral", "garden", "--test"].iter().chain(words);
-            Cli::try_parse_from(all).map(|cli| cli.args)
-        };
-        let args = parse(&["--rendition", "240p", "--rendition", "480p", "--rendition", "240p"]);
-        let renditions = args.unwrap().renditions().unwrap();
-        let of =
-            |width, height, video_bitrate_kbps| RenditionSpec { width, height, video_bitrate_kbps };
-        assert_eq!(renditions, [of(854, 480, 1_000), of(426, 240, 400)]);
-        let args = parse(&["--size", "640x360", "--bitrate", "500kbit", "--rendition", "240p"]);
-        assert_eq!(args.unwrap().renditions().unwrap(), [of(426, 240, 250)]);
-        let args = parse(&["--size", "640x360", "--rendition", "360p"]).unwrap();
-        assert!(args.renditions().unwrap_err().to_string().contains("360 lines"));
-        assert!(parse(&["--rendition", "100p"]).is_err());
-    }
 
     #[test]
     fn stripes_are_powers_of_two_up_to_sixteen() {

@@ -180,6 +180,13 @@ pub struct NewStream {
     #[serde(default)]
     #[schema(minimum = 50_000, maximum = 100_000_000)]
     pub bitrate_bps: Option<u32>,
+    /// The encoder follows the uplink, for what this node captures: lower while one copy does not fit.
+    #[serde(default)]
+    pub adaptive: bool,
+    /// Heights of lower renditions (720, 480, 360, 240) published beside it, for what this node captures.
+    #[serde(default)]
+    #[schema(max_items = 4)]
+    pub renditions: Vec<u16>,
 }
 
 /// `PATCH /streams/{id}`: what is absent stays.

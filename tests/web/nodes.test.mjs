@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { faults, launch, open, playing, SOON } from "./browser.mjs";
 import { Network, Node } from "./node.mjs";
 
@@ -180,6 +181,33 @@ test("a camera is published from the page, watched on a third node, paused, resu
     await page.getByRole("heading", { name: "Publish", exact: true }).waitFor();
   });
   await Promise.all([studio.kill(), viewer.kill()]);
+});
+
+test("a test picture is looked at first, then goes live in two sizes", { timeout: 6 * SOON }, async () => {
+  const studio = await network.join("studio", ["run"]);
+  const guest = await network.join("guest", ["run"]);
+  const known = async () => (await (await fetch(`${guest.ready.api}/api/v1/streams`)).json()).streams.find((one) => one.name === "rehearsal");
+  await visit(studio, async (page) => {
+    await page.getByRole("link", { name: "Publish" }).click();
+    await page.getByRole("radio", { name: "Test picture" }).check({ force: true });
+    await page.getByLabel(/^Also in 240p/).check();
+    await page.getByLabel(/^Name/).fill("rehearsal");
+    await page.getByLabel(/^Preview first/).check();
+    await page.getByRole("button", { name: "Preview" }).click();
+    await page.locator(".head .chip", { hasText: "Preview" }).waitFor();
+    assert.deepEqual(await faults(page), []);
+    assert.equal(await known(), undefined, "nobody else hears of a preview");
+    await page.getByRole("button", { name: "Go live" }).click();
+    await page.locator(".head .chip.live").waitFor();
+    const deadline = Date.now() + SOON;
+    while ((await known())?.renditions[0]?.height !== 240) {
+      assert.ok(Date.now() < deadline, "its smaller picture is known elsewhere");
+      await setTimeout(200);
+    }
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("heading", { name: "Publish", exact: true }).waitFor();
+  });
+  await Promise.all([studio.kill(), guest.kill()]);
 });
 
 // Chromium's own choice, then what Firefox has.

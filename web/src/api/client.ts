@@ -90,6 +90,11 @@ export interface NewStream {
   description?: string;
   tags?: string[];
   source: string;
+  /** Shown on the node's machine alone until it goes live. */
+  preview?: boolean;
+  /** For what the node encodes: it follows the uplink, and has smaller pictures beside it. */
+  adaptive?: boolean;
+  renditions?: number[];
 }
 
 /** Every request that the page makes, by what it is for. */
@@ -117,7 +122,7 @@ export const api = {
 
   stream: (id: string) => json<StreamDto>("GET", at(id)),
   create: (stream: NewStream) => json<UrlDto>("POST", "/streams", stream),
-  edit: (id: string, change: { title?: string; description?: string; tags?: string[]; paused?: boolean }) =>
+  edit: (id: string, change: { title?: string; description?: string; tags?: string[]; paused?: boolean; preview?: false }) =>
     json<StreamDto>("PATCH", at(id), change),
   end: (id: string) => ask("DELETE", at(id)),
   watch: (id: string) => json<UrlDto>("POST", `${at(id)}/watch`),

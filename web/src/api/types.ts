@@ -65,6 +65,8 @@ export interface StreamDto {
   http_flv: string;
   hls?: string;
   thumbnail?: string | null;
+  /** Published here and not announced yet. */
+  preview?: boolean;
   /** Lower renditions, the best first. */
   renditions?: { id: string; height: number; bitrate_bps: number }[];
   /** Height of the lower one that players here get. */

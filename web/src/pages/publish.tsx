@@ -16,14 +16,19 @@ import { ActionButton, Choices, Copyable, Figure, Meter, Problem, useTitle } fro
 import { type Capture, CaptureForm, Preview, stopCapture } from "../ui/capture";
 import { AudienceFigures, StreamLog } from "../ui/stats";
 
-type Source = "camera" | "screen" | "rtmp" | "test";
+type Source = "camera" | "screen" | "rtmp" | "test" | "node-camera" | "node-screen";
 
 const SOURCES: readonly { value: Source; label: string; needs: string }[] = [
   { value: "camera", label: "Camera", needs: "browser" },
   { value: "screen", label: "Screen", needs: "browser" },
   { value: "rtmp", label: "OBS or an encoder", needs: "rtmp" },
   { value: "test", label: "Test picture", needs: "test" },
+  { value: "node-camera", label: "Camera of the node", needs: "camera" },
+  { value: "node-screen", label: "Screen of the node", needs: "screen" },
 ];
+
+/** Heights of smaller pictures that the node can add to what it encodes. */
+const LOWER = [480, 240];
 
 export function Publish({ id }: { id: string | null }): JSX.Element {
   return id ? <Own id={id} /> : <New />;
@@ -41,7 +46,11 @@ function New(): JSX.Element {
   const [tags, setTags] = useState("");
   const [capture, setCapture] = useState<Capture | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
+  const [preview, setPreview] = useState(false);
+  const [adaptive, setAdaptive] = useState(false);
+  const [lower, setLower] = useState<readonly number[]>([]);
   const browser = source === "camera" || source === "screen";
+  const encodedByNode = !browser && source !== "rtmp";
 
   const goLive = async (): Promise<void> => {
     setProblem(null);
@@ -53,7 +62,9 @@ function New(): JSX.Element {
       title: title.trim() || wanted,
       description: description.trim(),
       tags: tags.split(/[,#\s]+/).filter(Boolean).slice(0, 16),
-      source: browser ? "browser" : source,
+      source: browser ? "browser" : source.replace("node-", ""),
+      preview,
+      ...(encodedByNode ? { adaptive, renditions: [...lower] } : {}),
     });
     keepUrl(made);
     if (browser && capture) {
@@ -96,6 +107,16 @@ function New(): JSX.Element {
               RTMP encoder. The stream is announced when the encoder connects.</p>
           )}
           {source === "test" && <p class="note">The node itself draws a test picture with a clock and a beep.</p>}
+          {encodedByNode && (
+            <fieldset class="field">
+              <legend>What the node encodes</legend>
+              {LOWER.map((height) => (
+                <Check key={height} label={`Also in ${height}p, for slow links`} value={lower.includes(height)}
+                  onChange={(on) => setLower(on ? [...lower, height] : lower.filter((other) => other !== height))} />
+              ))}
+              <Check label="Lower the rate while the uplink is short" value={adaptive} onChange={setAdaptive} />
+            </fieldset>
+          )}
         </section>
         <section class="panel">
           <h2>About the stream</h2>
@@ -115,13 +136,27 @@ function New(): JSX.Element {
             <label for="tags">Tags <span class="hint">Words, with commas between them.</span></label>
             <input id="tags" type="text" value={tags} onInput={(e) => setTags(e.currentTarget.value)} />
           </div>
+          <div class="field">
+            <Check label="Preview first: only this machine sees it until you go live" value={preview} onChange={setPreview} />
+          </div>
           <div class="field"><Problem text={problem} /></div>
           <div class="field">
-            <ActionButton class="live" icon="publish" act={goLive} onError={(error) => setProblem(inWords(error))}>Go live</ActionButton>
+            <ActionButton class="live" icon="publish" act={goLive} onError={(error) => setProblem(inWords(error))}>
+              {preview ? "Preview" : "Go live"}
+            </ActionButton>
           </div>
         </section>
       </div>
     </>
+  );
+}
+
+function Check(props: { label: string; value: boolean; onChange: (on: boolean) => void }): JSX.Element {
+  return (
+    <label class="row">
+      <input type="checkbox" checked={props.value} onChange={(e) => props.onChange(e.currentTarget.checked)} />
+      {props.label}
+    </label>
   );
 }
 
@@ -166,7 +201,13 @@ function Own({ id }: { id: string }): JSX.Element {
       <div class="two">
         <div class="stack">
           {ours ? <Preview media={ours.media} /> : <div class="note">This stream is not fed by this page. <a href={paths.watch(id)}>Watch it</a>, or control it here.</div>}
+          {stream?.preview && (
+            <p class="note">Only this machine sees it: <a href={paths.watch(id)}>look at it</a>, then go live.</p>
+          )}
           <div class="row">
+            {stream?.preview && (
+              <ActionButton class="live" icon="publish" act={() => api.edit(id, { preview: false })} onError={report}>Go live</ActionButton>
+            )}
             <ActionButton icon={paused ? "play" : "pause"} act={() => api.edit(id, { paused: !paused })} onError={report}>
               {paused ? "Resume" : "Pause"}
             </ActionButton>
@@ -193,6 +234,7 @@ function Own({ id }: { id: string }): JSX.Element {
 }
 
 function StateChip({ stream }: { stream: StreamDto }): JSX.Element {
+  if (stream.preview) return <span class="chip">Preview</span>;
   if (stream.paused) return <span class="chip paused">Paused</span>;
   return stream.announced ? <span class="chip live">Live</span> : <span class="chip">Waiting for media</span>;
 }

@@ -16,6 +16,7 @@ use astral_core::{
 };
 
 pub mod behaviour;
+pub mod buffers;
 pub mod drained;
 pub mod handler;
 pub mod handshake;

@@ -33,7 +33,7 @@ use tokio_util::{compat::Compat, sync::CancellationToken};
 
 use super::{
     clock::Clock,
-    feed::{FeedEvent, ToWriter, drained::Drained},
+    feed::{FeedEvent, ToWriter, buffers::Buffers, drained::Drained},
     marks::Marks,
     meters::{Pause, StreamMeters, StreamStats},
     moves::Moves,
@@ -178,6 +178,7 @@ pub struct Media {
     /// Of what circuits were written, how much the relay knows of.
     tolled: u64,
     feeds: BTreeMap<FeedKey, Feed>,
+    buffers: Buffers,
     sinks: BTreeMap<SinkId, Sink>,
     meters: StreamMeters,
     moves: Moves,
@@ -212,6 +213,7 @@ impl Media {
             tolled: toll.bytes(),
             toll,
             feeds: BTreeMap::new(),
+            buffers: Buffers::default(),
             sinks: BTreeMap::new(),
             meters: StreamMeters::default(),
             moves: Moves::default(),

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ToWriter, drained::Drained};
+use super::{ToWriter, buffers::Buffers, drained::Drained};
 use crate::node::{
     tasks::{self, Tasks},
     traffic::{Class, Meter},
@@ -29,8 +29,6 @@ pub const WRITER_QUEUE_MAX: usize = 1_024;
 const BATCHES_PER_WRITE: usize = 64;
 /// The last words of a feed take at most this: leaving must not wait for a dead peer.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// A write buffer that grew beyond this is given back.
-const BUFFER_KEEP: usize = 256 * 1_024;
 
 /// Everything that the task needs.
 #[derive(Debug)]
@@ -41,6 +39,8 @@ pub struct Writer<W> {
     pub stream: W,
     /// What is to be written.
     pub queue: mpsc::Receiver<ToWriter>,
+    /// Memory for one write.
+    pub buffers: Buffers,
     /// What was handed to the transport.
     pub drained: Drained,
     /// Ends the task at once.
@@ -55,13 +55,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes until the feed ends.
     pub async fn run(mut self) {
         let mut batches = Vec::with_capacity(BATCHES_PER_WRITE);
-        let mut bytes = BytesMut::new();
         loop {
             self.tasks.panic_point(tasks::FEED_WRITER);
             let taken = tokio::select! {
                 taken = self.queue.recv_many(&mut batches, BATCHES_PER_WRITE) => taken,
                 () = self.stop.cancelled() => return,
             };
+            let mut bytes = self.buffers.take();
             let mut sizes = Sizes::default();
             let mut close = taken == 0;
             for batch in batches.drain(..) {
@@ -89,10 +89,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.meter.sent(Class::Media, sizes.media);
             self.meter.sent(Class::Control, sizes.control);
             self.drained.add(sizes.media, sizes.control);
-            bytes.clear();
-            if bytes.capacity() > BUFFER_KEEP {
-                bytes = BytesMut::new();
-            }
+            self.buffers.give(bytes);
         }
     }
 

@@ -186,6 +186,7 @@ impl Media {
             feed,
             stream: writable,
             queue,
+            buffers: self.buffers.clone(),
             drained: drained.clone(),
             stop: stop.clone(),
             meter,

@@ -29,10 +29,13 @@ const SKIPPABLE_FROM: u8 = 0x80;
 const SKIPPED_RUN_MAX: u32 = 8;
 /// Longest body of the frames that have no bound of their own.
 const CONTROL_BODY_MAX: usize = FRAME_UP_BODY_MAX;
-/// The reader's buffer grows by this much, so that reads are few.
+/// The buffer of a parent's frames grows by this much, so that reads are few.
 const READ_BLOCK: usize = 32 * 1_024;
 /// It grows once this little is left: a kept chunk keeps its whole block, so blocks are filled.
 const READ_ROOM_MIN: usize = 4 * 1_024;
+/// The same of a child's frames, which are a few bytes; a node has many children.
+const READ_BLOCK_UP: usize = 1_024;
+const READ_ROOM_MIN_UP: usize = 256;
 
 /// Which frames may come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,10 +97,14 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The buffer, with room for at least 4 KiB more, to read into without a copy.
+    /// The buffer, with room for what the other side sends at a time, to read into without a copy.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
-        if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_ROOM_MIN {
-            self.buffer.reserve(READ_BLOCK);
+        let (block, room_min) = match self.side {
+            FrameSide::Down => (READ_BLOCK, READ_ROOM_MIN),
+            FrameSide::Up => (READ_BLOCK_UP, READ_ROOM_MIN_UP),
+        };
+        if self.buffer.capacity().saturating_sub(self.buffer.len()) < room_min {
+            self.buffer.reserve(block);
         }
         &mut self.buffer
     }

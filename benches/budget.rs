@@ -41,6 +41,7 @@ fn run(name: &str, times: u64) {
     // The longest run's pictures, whatever is done with them, so that their making cancels out.
     let pictures = made.pictures(2 * 200);
     made.verify(&pictures[0]);
+    made.verify_together(&pictures[..2]);
     let picture = |number: u64| {
         let from = usize::try_from(number * CHUNKS_PER_PICTURE).expect("small");
         &pictures[from..from + usize::try_from(CHUNKS_PER_PICTURE).expect("small")]

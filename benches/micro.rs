@@ -20,6 +20,14 @@ fn chunks(bench: &mut Criterion) {
     group.bench_function("parse", |b| b.iter(|| parse(black_box(chunk.frame()))));
     group.bench_function("verify", |b| b.iter(|| made.verify(black_box(chunk))));
     group.finish();
+    let chunks = made.pictures(3);
+    for together in [2, 4, 8, 14, 32] {
+        let mut group = bench.benchmark_group(format!("{together} chunks of 1.2 KB"));
+        group.throughput(Throughput::Elements(together as u64));
+        let chunks = &chunks[..together];
+        group.bench_function("verify together", |b| b.iter(|| made.verify_together(chunks)));
+        group.finish();
+    }
 }
 
 fn flv(bench: &mut Criterion) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use astral_core::{
     ids::{Direction, FeedKey, NodeId, SourceKey, StreamId, StreamName, StripeSet},
     media::{
-        cert::{ChunkSigner, EpochCert, SignedCert, SourceSigner, VerifyingKey},
+        cert::{Batch, ChunkSigner, EpochCert, SignedCert, SourceSigner, VerifyingKey},
         chunk::{ChunkFlags, ChunkHeader, Payload, WireChunk},
         flv::{FlvLimits, Tag, TagKind, TagReader, write_header},
         frame::{Start, UpFrame},
@@ -90,6 +90,15 @@ impl Made {
     /// Checks a chunk as every hop does.
     pub fn verify(&self, chunk: &WireChunk) {
         chunk.verify(&self.stream, &self.key).expect("the source's own");
+    }
+
+    /// Checks chunks that came together, as every hop does.
+    pub fn verify_together(&self, chunks: &[WireChunk]) {
+        let mut batch = Batch::default();
+        for chunk in chunks {
+            chunk.verify_in(&mut batch, &self.stream, &self.key).expect("whole");
+        }
+        assert!(batch.verify(), "the source's own");
     }
 
     /// Chunks of so many pictures, in order.

@@ -19,7 +19,8 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use ed25519_zebra::{Signature, SigningKey, VerificationKey};
+use ed25519_zebra::{Signature, SigningKey, VerificationKey, batch};
+use rand_core_06::{CryptoRng, RngCore, impls::next_u32_via_fill, impls::next_u64_via_fill};
 
 use super::byte_reader::ByteReader;
 use crate::{
@@ -75,6 +76,64 @@ impl VerifyingKey {
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "VerifyingKey({})", SourceKey(self.to_bytes()).short())
+    }
+}
+
+/// Signatures that are checked together, for less than half of what they cost one by one
+/// (`bench micro`).
+///
+/// Each signature counts with a factor that a forger must not foresee. They are drawn from a hash over
+/// the whole batch: whoever changes one signature changes all factors, and no randomness is needed.
+#[derive(Default)]
+pub struct Batch {
+    verifier: batch::Verifier,
+    whole: blake3::Hasher,
+}
+
+impl Batch {
+    /// Adds a signature over `message`.
+    pub fn add(&mut self, key: &VerifyingKey, message: &[u8], signature: &[u8; SIGNATURE_LEN]) {
+        self.whole
+            .update(&key.to_bytes())
+            .update(signature)
+            .update(blake3::hash(message).as_bytes());
+        self.verifier.queue((key.0.into(), Signature::from_bytes(signature), message));
+    }
+
+    /// Whether every one of them is its key's, by the ZIP 215 rules.
+    #[must_use]
+    pub fn verify(self) -> bool {
+        self.verifier.verify(Factors(self.whole.finalize_xof())).is_ok()
+    }
+}
+
+/// What a hash goes on to say, as the library wants its randomness.
+struct Factors(blake3::OutputReader);
+
+impl RngCore for Factors {
+    fn next_u32(&mut self) -> u32 {
+        next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core_06::Error> {
+        self.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Factors {}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     byte_reader::ByteReader,
-    cert::{ChunkSigner, SIGNATURE_LEN, VerifyingKey},
+    cert::{Batch, ChunkSigner, SIGNATURE_LEN, VerifyingKey},
     frame::{FRAME_HEADER_LEN, FrameKind, put_frame_header},
 };
 use crate::ids::{STRIPES_MAX, StreamId, Stripe};
@@ -218,6 +218,9 @@ pub enum ChunkError {
     Signature,
 }
 
+/// What a signature covers, and the signature.
+type Signed = ([u8; SIGNING_INPUT_LEN], [u8; SIGNATURE_LEN]);
+
 /// What a chunk's signature covers.
 #[must_use]
 pub fn signing_input(
@@ -327,6 +330,27 @@ impl WireChunk {
     /// # Errors
     /// [`ChunkError::Signature`] if header or payload are not what the source signed for `stream`.
     pub fn verify(&self, stream: &StreamId, key: &VerifyingKey) -> Result<(), ChunkError> {
+        let (input, signature) = self.signed(stream)?;
+        if key.verify(&input, &signature) { Ok(()) } else { Err(ChunkError::Signature) }
+    }
+
+    /// Adds the signature to those that are checked together.
+    ///
+    /// # Errors
+    /// [`ChunkError::Truncated`]
+    pub fn verify_in(
+        &self,
+        batch: &mut Batch,
+        stream: &StreamId,
+        key: &VerifyingKey,
+    ) -> Result<(), ChunkError> {
+        let (input, signature) = self.signed(stream)?;
+        batch.add(key, &input, &signature);
+        Ok(())
+    }
+
+    /// What was signed, and the signature.
+    fn signed(&self, stream: &StreamId) -> Result<Signed, ChunkError> {
         let mut reader = ByteReader::new(&self.frame);
         let mut parts = || {
             reader.take(FRAME_HEADER_LEN)?;
@@ -334,8 +358,7 @@ impl WireChunk {
         };
         let (head, signature) = parts().ok_or(ChunkError::Truncated)?;
         let hash = blake3::hash(reader.rest());
-        let input = signing_input(stream, &head, hash.as_bytes());
-        if key.verify(&input, &signature) { Ok(()) } else { Err(ChunkError::Signature) }
+        Ok((signing_input(stream, &head, hash.as_bytes()), signature))
     }
 }
 
@@ -373,6 +396,41 @@ mod tests {
                 WireChunk::parse(bytes.into()).and_then(|chunk| chunk.verify(&stream(), &key));
             assert!(verdict.is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn chunks_verify_together_exactly_when_each_does() {
+        let header = |seq| ChunkHeader { seq, ..*chunk().header() };
+        let sealed = |seq| WireChunk::seal(&stream(), header(seq), b"media", &chunk_signer());
+        let sealed = |seq| sealed(seq).unwrap();
+        let together = |chunks: &[WireChunk]| {
+            let mut batch = Batch::default();
+            let key = chunk_signer().verifying_key();
+            chunks.iter().for_each(|chunk| chunk.verify_in(&mut batch, &stream(), &key).unwrap());
+            batch.verify()
+        };
+        let chunks: Vec<_> = (0..20).map(sealed).collect();
+        assert!(together(&[]));
+        assert!(together(&chunks[..1]));
+        assert!(together(&chunks));
+        for at in 0..chunks.len() {
+            let mut bytes = chunks[at].frame().to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            let mut forged = chunks.clone();
+            forged[at] = WireChunk::parse(bytes.into()).unwrap();
+            assert!(!together(&forged), "chunk {at}");
+        }
+        let mut swapped = chunks;
+        let (first, second) = (swapped[0].frame().to_vec(), swapped[1].frame().to_vec());
+        let signature = FRAME_HEADER_LEN + ChunkHeader::WIRE_LEN..CHUNK_OVERHEAD;
+        let with = |bytes: &[u8], of: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes[signature.clone()].copy_from_slice(&of[signature.clone()]);
+            WireChunk::parse(bytes.into()).unwrap()
+        };
+        swapped[0] = with(&first, &second);
+        swapped[1] = with(&second, &first);
+        assert!(!together(&swapped), "two signatures that make up for each other");
     }
 
     #[test]

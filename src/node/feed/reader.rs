@@ -2,13 +2,13 @@
 //! task.
 //!
 //! Owns the rule that nothing unverified goes further: a certificate, init segment or chunk that the
-//! source did not sign ends the feed within that very chunk. Does not own order, gaps or duplicates
-//! (the relay's).
+//! source did not sign ends the feed within that very chunk. Chunks that came together are verified
+//! together. Does not own order, gaps or duplicates (the relay's).
 
 use astral_core::{
     ids::{FeedKey, StreamId},
     media::{
-        cert::{SignedCert, VerifyingKey},
+        cert::{Batch, SignedCert, VerifyingKey},
         chunk::{Payload, WireChunk},
         frame::{DownFrame, FrameReader, FrameSide, RawFrame, UpFrame},
         init::SignedInit,
@@ -26,6 +26,10 @@ use crate::node::{
     tasks::{self, Tasks},
     traffic::{Class, Meter},
 };
+
+/// Most chunks that are verified together: beyond that little is saved (`bench micro`), and what the
+/// first ones wait for grows.
+const BATCH_MAX: usize = 32;
 
 /// Everything that the task needs.
 #[derive(Debug)]
@@ -54,19 +58,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads until the stream or the feed ends; gives the fault that ended it, if any.
     pub async fn run(mut self) -> Option<Fault> {
         let mut epochs = Epochs::new(self.feed.stream);
+        let mut chunks = Vec::new();
         loop {
             self.tasks.panic_point(tasks::FEED_READER);
-            while let Some(frame) = self.frames.next() {
-                let news = match frame
-                    .map_err(Fault::from)
-                    .and_then(|raw| self.check(&mut epochs, &raw))
-                {
-                    Ok(news) => news,
-                    Err(fault) => return Some(fault),
-                };
-                if !self.tell(news).await {
-                    return None;
-                }
+            match self.hand_on(&mut epochs, &mut chunks).await {
+                Ok(()) => {}
+                Err(End::Stopped) => return None,
+                Err(End::Fault(fault)) => return Some(fault),
             }
             let read = tokio::select! {
                 read = self.stream.read_buf(self.frames.buffer_mut()) => read,
@@ -78,31 +76,101 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    async fn tell(&mut self, what: FeedNews) -> bool {
+    /// Checks and tells all frames that are there, in their order. Nothing waits for a fuller batch.
+    async fn hand_on(
+        &mut self,
+        epochs: &mut Epochs,
+        chunks: &mut Vec<Unverified>,
+    ) -> Result<(), End> {
+        while let Some(frame) = self.frames.next() {
+            match frame.map_err(Fault::from).and_then(|raw| self.check(epochs, &raw)) {
+                Ok(Checked::Chunk(chunk)) => {
+                    chunks.push(chunk);
+                    if chunks.len() == BATCH_MAX {
+                        self.hand_on_chunks(chunks).await?;
+                    }
+                }
+                Ok(Checked::News(news)) => {
+                    self.hand_on_chunks(chunks).await?;
+                    self.tell(news).await?;
+                }
+                Err(fault) => {
+                    self.hand_on_chunks(chunks).await?;
+                    return Err(End::Fault(fault));
+                }
+            }
+        }
+        self.hand_on_chunks(chunks).await
+    }
+
+    /// Tells the chunks that the source signed, up to the first that it did not.
+    async fn hand_on_chunks(&mut self, chunks: &mut Vec<Unverified>) -> Result<(), End> {
+        let genuine = genuine(&self.feed.stream, chunks);
+        let is_forged = genuine < chunks.len();
+        for Unverified { chunk, .. } in chunks.drain(..).take(genuine) {
+            self.tell(FeedNews::Chunk(chunk)).await?;
+        }
+        if is_forged { Err(End::Fault(Fault::Chunk)) } else { Ok(()) }
+    }
+
+    async fn tell(&mut self, what: FeedNews) -> Result<(), End> {
         let event = FeedEvent { feed: self.feed, generation: self.generation, what };
         tokio::select! {
-            sent = self.events.send(event) => sent.is_ok(),
-            () = self.stop.cancelled() => false,
+            sent = self.events.send(event) => sent.map_err(|_| End::Stopped),
+            () = self.stop.cancelled() => Err(End::Stopped),
         }
     }
 
-    fn check(&self, epochs: &mut Epochs, raw: &RawFrame) -> Result<FeedNews, Fault> {
+    fn check(&self, epochs: &mut Epochs, raw: &RawFrame) -> Result<Checked, Fault> {
         let bytes = raw.frame().len();
         if side(self.feed.direction) == FrameSide::Up {
             self.meter.received(Class::Control, bytes);
-            return Ok(FeedNews::Up(UpFrame::decode(raw)?));
+            return Ok(Checked::News(FeedNews::Up(UpFrame::decode(raw)?)));
         }
         let frame = DownFrame::decode(raw)?;
         let class =
             if matches!(frame, DownFrame::Chunk(_)) { Class::Media } else { Class::Control };
         self.meter.received(class, bytes);
-        match frame {
-            DownFrame::Cert(cert) => epochs.certify(cert, self.clock.unix()).map(FeedNews::Cert),
-            DownFrame::Init(init) => epochs.check_init(init).map(FeedNews::Init),
-            DownFrame::Chunk(chunk) => epochs.check_chunk(chunk),
-            other => Ok(FeedNews::Down(other)),
+        let news = match frame {
+            DownFrame::Cert(cert) => FeedNews::Cert(epochs.certify(cert, self.clock.unix())?),
+            DownFrame::Init(init) => FeedNews::Init(epochs.check_init(init)?),
+            DownFrame::Chunk(chunk) => return epochs.check_chunk(chunk),
+            other => FeedNews::Down(other),
+        };
+        Ok(Checked::News(news))
+    }
+}
+
+/// Why no more frames are handed on.
+enum End {
+    /// The node or the feed is over.
+    Stopped,
+    /// What the other side did.
+    Fault(Fault),
+}
+
+/// A frame that may be handed on, or a chunk whose signature is still to be checked.
+enum Checked {
+    News(FeedNews),
+    Chunk(Unverified),
+}
+
+/// A chunk and the key that its source claims to have signed it with.
+struct Unverified {
+    chunk: WireChunk,
+    key: VerifyingKey,
+}
+
+/// How many chunks the source signed before the first that it did not: all, as a rule.
+fn genuine(stream: &StreamId, chunks: &[Unverified]) -> usize {
+    if let [_, _, ..] = chunks {
+        let mut batch = Batch::default();
+        let added = |it: &Unverified| it.chunk.verify_in(&mut batch, stream, &it.key).is_ok();
+        if chunks.iter().all(added) && batch.verify() {
+            return chunks.len();
         }
     }
+    chunks.iter().take_while(|it| it.chunk.verify(stream, &it.key).is_ok()).count()
 }
 
 /// The keys of the stream's epochs as this feed certified them: the newest and the one before.
@@ -151,16 +219,15 @@ impl Epochs {
         Ok(init)
     }
 
-    fn check_chunk(&self, chunk: WireChunk) -> Result<FeedNews, Fault> {
+    fn check_chunk(&self, chunk: WireChunk) -> Result<Checked, Fault> {
         let header = chunk.header();
         let epoch = self.find(header.epoch)?;
         if self.newest.is_some_and(|newest| newest.epoch != epoch.epoch) {
-            return Ok(FeedNews::Discarded { bytes: chunk.wire_len() });
+            return Ok(Checked::News(FeedNews::Discarded { bytes: chunk.wire_len() }));
         }
         if header.stripe >= epoch.k {
             return Err(Fault::Stripe(header.stripe));
         }
-        chunk.verify(&self.stream, &epoch.key).map_err(|_| Fault::Chunk)?;
-        Ok(FeedNews::Chunk(chunk))
+        Ok(Checked::Chunk(Unverified { chunk, key: epoch.key }))
     }
 }

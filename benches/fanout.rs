@@ -1,16 +1,24 @@
 //! What forwarding costs: CPU seconds of a relay per delivered gigabit and the delay from the source
-//! to its viewers, verified at both hops, over TCP+Noise and QUIC; beside it in the same run a plain
-//! tokio TCP fan-out that writes each chunk by itself, and nginx-rtmp (60 KB chunks, where it is
-//! installed). Then what one more hop costs, and how long a viewer takes to join.
+//! to the relay's children, over TCP+Noise and QUIC; beside it in the same run a plain tokio TCP
+//! fan-out that writes each chunk by itself, nginx-rtmp (60 KB chunks, where it is installed), and
+//! libp2p alone with one write a picture.
+//! Then how many children one core bears, what one more hop costs, how long a viewer takes to join,
+//! and how long nothing comes when its parent is killed.
 //!
 //! Owns which processes there are: the server under test on one core, on the other the source and
-//! all viewers. Does not own thresholds: the figures are printed, `ARCHITECTURE.md` keeps them.
+//! all children. Does not own thresholds: the figures are printed, `ARCHITECTURE.md` keeps them.
 //!
 //! `cargo bench --bench fanout` runs all; `FANOUT_N=1,50 FANOUT_SECONDS=3 FANOUT_OF=tcp-noise`
 //! shortens it.
 
+#[path = "support/bare.rs"]
+mod bare;
 #[path = "support/counter.rs"]
 mod counter;
+#[path = "support/followers.rs"]
+mod followers;
+#[path = "support/kills.rs"]
+mod kills;
 #[path = "support/load.rs"]
 mod load;
 #[path = "support/namespace.rs"]
@@ -30,7 +38,7 @@ mod rtmp;
 #[path = "support/table.rs"]
 mod table;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use nginx::Nginx;
 use picture::RATE;
@@ -44,6 +52,22 @@ const HOPS: usize = 5;
 const JOINS: usize = 40;
 /// Streams that one relay carries in the last row, for as many viewers as one stream has before.
 const STREAMS: usize = 8;
+/// Steps by which a relay gets more children until one is too many.
+const CHILDREN_STEP: usize = 50;
+/// With so many more than that bar asks for the search ends.
+const CHILDREN_MAX: usize = 600;
+/// A relay bears its children while this share of what it gets goes out to each of them,
+const DELIVERED: f64 = 0.98;
+/// and 99 of 100 frames are there after so many milliseconds.
+const LATE_MS: f64 = 100.0;
+/// Children whose memory is measured.
+const MEMORY_CHILDREN: usize = 100;
+/// A relay keeps so much of a stream (`RelayConfig::ring_window`), and a little more.
+const RING: Duration = Duration::from_secs(25);
+/// Parents that are killed.
+const KILLS: usize = 20;
+/// Stripes of the stream.
+const STRIPES: u64 = 8;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -52,14 +76,19 @@ fn main() {
     match words[..] {
         ["plain"] => run(plain::sender()),
         ["plain-receivers", n, address] => run(plain::receivers(number(n), address)),
+        ["bare"] => run(bare::sender()),
+        ["bare-receivers", n, address] => run(bare::receivers(number(n), address)),
         ["players", n, publish, play] => run(load::players(number(n), publish, play)),
         ["relay", transport] => run(nodes::relay(transport)),
         ["source", transport, address, streams] => {
             run(nodes::source(transport, address, number(streams)));
         }
-        ["viewers", transport, n, address, links] => {
-            run(nodes::viewers(transport, number(n), address, links));
+        ["followers", transport, n, address, links] => {
+            run(followers::followers(transport, number(n), address, links));
         }
+        ["origin"] => run(kills::origin()),
+        ["forwarder", address, link] => run(kills::forwarder(address, link)),
+        ["keeper", address, link] => run(kills::keeper(address, link)),
         ["chain", hops] => run(nodes::chain(number(hops))),
         ["joins", address, link, joins] => run(nodes::joins(address, link, number(joins))),
         _ => drive(),
@@ -69,9 +98,9 @@ fn main() {
 fn drive() {
     namespace::enter();
     let window = seconds("FANOUT_SECONDS", 6);
-    let of =
-        std::env::var("FANOUT_OF").unwrap_or_else(|_| "plain-tcp,nginx-rtmp,tcp-noise,quic".into());
-    let about = format!("{RATE} of signed chunks to each; server CPU seconds per delivered Gbit");
+    let of = std::env::var("FANOUT_OF")
+        .unwrap_or_else(|_| "plain-tcp,nginx-rtmp,bare-libp2p,tcp-noise,quic".into());
+    let about = format!("{RATE} to each; CPU seconds of the server per delivered Gbit");
     let mut table = Table::new("fanout", &about);
     let sizes = numbers("FANOUT_N", "1,10,50,100,200");
     for n in &sizes {
@@ -87,10 +116,13 @@ fn drive() {
         row["server"] = json!(format!("{STREAMS} streams"));
         table.row(row);
     }
-    for what in [chain(window), joins()] {
-        println!("{what}");
+    let mut also = Vec::new();
+    if of.contains("tcp-noise") {
+        let children = children_per_core(&mut table, window);
+        also = vec![children, memory(), chain(window), joins(), gaps()];
+        also.iter().for_each(|what| println!("{what}"));
     }
-    table.write();
+    table.write(also);
 }
 
 fn row(server: &str, n: usize, streams: usize, window: Duration) -> Option<Value> {
@@ -100,6 +132,13 @@ fn row(server: &str, n: usize, streams: usize, window: Duration) -> Option<Value
             let address = text(&sender.line(), "address");
             let mut receivers = Process::start(1, &["plain-receivers", &n.to_string(), &address]);
             Some(sender.measure(server, n, &mut receivers, window))
+        }
+        "bare-libp2p" => {
+            let mut sender = Process::start(0, &["bare"]);
+            let address = text(&sender.line(), "address");
+            let mut children = connected(n, &["bare-receivers", &n.to_string(), &address]);
+            children.ask("follow");
+            Some(sender.measure(server, n, &mut children, window))
         }
         "nginx-rtmp" => {
             let nginx = Nginx::start()?;
@@ -111,16 +150,75 @@ fn row(server: &str, n: usize, streams: usize, window: Duration) -> Option<Value
     }
 }
 
-/// A source, the relay under test with the only free slots, and its viewers.
+/// A source, the relay under test with the only free slots, and its children.
 fn relay(transport: &str, n: usize, streams: usize, window: Duration) -> Value {
+    let (relay, _source, address, links) = carrying(transport, streams);
+    let words = ["followers", transport, &n.to_string(), &address, &links];
+    let mut children = connected(n, &words);
+    children.ask("follow");
+    relay.measure(transport, n, &mut children, window)
+}
+
+/// A relay that carries the streams of a source, and where they are found.
+fn carrying(transport: &str, streams: usize) -> (Process, Process, String, String) {
     let mut relay = Process::start(0, &["relay", transport]);
     let address = text(&relay.line(), "address");
     let mut source = Process::start(1, &["source", transport, &address, &streams.to_string()]);
     let links = text(&source.line(), "links");
     relay.ask(&links);
     assert_eq!(relay.line()["carries"], json!(streams), "the relay carries every stream");
-    let mut viewers = Process::start(1, &["viewers", transport, &n.to_string(), &address, &links]);
-    relay.measure(transport, n, &mut viewers, window)
+    (relay, source, address, links)
+}
+
+/// Children with their connections, which follow when they are told to.
+fn connected(n: usize, words: &[&str]) -> Process {
+    let mut children = Process::start(1, words);
+    assert_eq!(children.line()["connected"], json!(n), "every child has its connection");
+    children
+}
+
+/// How many children one core bears, and rows of them until there are too many.
+fn children_per_core(table: &mut Table, window: Duration) -> Value {
+    let first = seconds("FANOUT_CHILDREN", 250).as_secs() as usize;
+    let mut borne = 0;
+    for n in (first..=CHILDREN_MAX).step_by(CHILDREN_STEP) {
+        let row = relay("tcp-noise", n, 1, window);
+        let number = |field: &str| row[field].as_f64().unwrap_or(f64::INFINITY);
+        let wanted = RATE.as_bps() as f64 / 1e6 * n as f64;
+        let bears = number("p99_ms") < LATE_MS && number("mbps") > DELIVERED * wanted;
+        table.row(row);
+        if !bears {
+            break;
+        }
+        borne = n;
+    }
+    json!({"children_per_core": borne, "late_ms": LATE_MS})
+}
+
+/// What a child costs in memory, beside one of a sender that is nothing but libp2p.
+fn memory() -> Value {
+    let n = MEMORY_CHILDREN.to_string();
+    let (relay, _source, address, links) = carrying("tcp-noise", 1);
+    // The ring is full by then, and grows no more.
+    thread::park_timeout(RING);
+    let of_relay = memory_of(&relay, &["followers", "tcp-noise", &n, &address, &links]);
+    let mut bare = Process::start(0, &["bare"]);
+    let address = text(&bare.line(), "address");
+    let of_bare = memory_of(&bare, &["bare-receivers", &n, &address]);
+    json!({
+        "children": MEMORY_CHILDREN, "kb_per_child": of_relay, "kb_per_bare_child": of_bare,
+        "kb_beyond": of_relay - of_bare,
+    })
+}
+
+/// By how much a server grows for each child that it serves.
+fn memory_of(server: &Process, words: &[&str]) -> f64 {
+    let alone = server.resident_kb();
+    let mut children = connected(MEMORY_CHILDREN, words);
+    children.ask("follow");
+    assert_eq!(children.line()["playing"], json!(MEMORY_CHILDREN), "every child plays");
+    thread::park_timeout(Duration::from_secs(4));
+    (server.resident_kb() - alone) / MEMORY_CHILDREN as f64
 }
 
 /// The delay of a chain without load, in one process, by hop.
@@ -129,7 +227,7 @@ fn chain(window: Duration) -> Value {
     assert_eq!(chain.line()["playing"], json!(1), "the end of the chain plays");
     chain.ask("now");
     chain.line();
-    std::thread::park_timeout(window);
+    thread::park_timeout(window);
     chain.ask("now");
     let end = chain.line();
     let a_hop = |field: &str| end[field].as_f64().map(|ms| ms / HOPS as f64);
@@ -145,4 +243,53 @@ fn joins() -> Value {
     relay.ask(&link);
     relay.line();
     Process::start(1, &["joins", &address, &link, &JOINS.to_string()]).line()
+}
+
+/// A viewer's parent is killed again and again: its longest wait for a frame, and what it lost.
+fn gaps() -> Value {
+    let mut origin = Process::start(1, &["origin"]);
+    let ready = origin.line();
+    let (address, link) = (text(&ready, "address"), text(&ready, "link"));
+    let forwarder = || {
+        let mut forwarder = Process::start(1, &["forwarder", &address, &link]);
+        (text(&forwarder.line(), "node"), forwarder)
+    };
+    let mut forwarders = BTreeMap::from([forwarder(), forwarder(), forwarder()]);
+    let mut keeper = Process::start(0, &["keeper", &address, &link]);
+    keeper.line();
+    let (mut waits_us, mut stripes, mut lost) = (Vec::new(), 0, 0);
+    for _ in 0..KILLS {
+        let (parent, fed) = busiest(&mut keeper, &forwarders);
+        drop(forwarders.remove(&parent));
+        thread::park_timeout(Duration::from_secs(2));
+        keeper.ask("now");
+        let told = keeper.line();
+        waits_us.push((told["wait_ms"].as_f64().expect("a wait") * 1e3) as u32);
+        lost += told["lost"].as_u64().expect("a count");
+        stripes += fed;
+        forwarders.extend([forwarder()]);
+    }
+    waits_us.sort_unstable();
+    let wait_ms = |percent: usize| f64::from(waits_us[(KILLS - 1) * percent / 100]) / 1e3;
+    json!({
+        "kills": KILLS, "stripes_of_each": stripes as f64 / KILLS as f64,
+        "gap_p50_ms": wait_ms(50), "gap_p95_ms": wait_ms(95), "frames_lost": lost,
+    })
+}
+
+/// Who feeds the viewer most, and how many stripes, as soon as every stripe has a standby.
+fn busiest(keeper: &mut Process, forwarders: &BTreeMap<String, Process>) -> (String, u64) {
+    let mut told = Value::Null;
+    for _ in 0..200 {
+        keeper.ask("now");
+        told = keeper.line();
+        let parents = told["parents"].as_object().expect("parents");
+        let fed = parents.iter().filter(|(node, _)| forwarders.contains_key(*node));
+        let fed = fed.max_by_key(|(_, stripes)| stripes.as_u64());
+        if let (Some((parent, fed)), Some(STRIPES)) = (fed, told["standbys"].as_u64()) {
+            return (parent.clone(), fed.as_u64().expect("a count"));
+        }
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    panic!("not every stripe has a standby after 20 s: {told}");
 }

@@ -69,7 +69,7 @@ fn drive() {
             None => table.missing("nginx-rtmp", n, "is not installed"),
         }
     }
-    table.write();
+    table.write(Vec::new());
 }
 
 /// A node that waits for an encoder, on the first core, and what it said when it was ready.

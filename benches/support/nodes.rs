@@ -1,5 +1,5 @@
-//! Astral's own nodes in the processes of a benchmark: a relay under test, sources, viewers, a
-//! chain, and viewers that join one after the other.
+//! Astral's own nodes in the processes of a benchmark: a relay under test, sources, a chain, and
+//! viewers that join one after the other.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What a viewer may be behind.
-const LAG: Duration = Duration::from_millis(1_500);
+pub const LAG: Duration = Duration::from_millis(1_500);
 
 /// A supernode that forwards the streams whose links it reads as a line.
 pub async fn relay(transport: &str) {
@@ -61,22 +61,6 @@ pub async fn source(transport: &str, relay: &str, streams: usize) {
             publisher.push_tag(tag.clone()).await.expect("the stream lives");
         }
     }
-}
-
-/// `n` nodes that watch, the streams in turn.
-pub async fn viewers(transport: &str, n: usize, relay: &str, links: &str) {
-    let (report, reports) = mpsc::channel(4_096);
-    let links = refs(links);
-    for viewer in 0..n {
-        let link = links[viewer % links.len()].clone();
-        let config = viewer_config(transport, relay);
-        let report = report.clone();
-        tokio::spawn(async move {
-            let handle = start(config).await;
-            view(watch(&handle, &link).await, TagReader::default(), report).await;
-        });
-    }
-    count(n, reports).await;
 }
 
 /// A source and `hops` nodes of which each feeds one other, all in this process.
@@ -146,7 +130,7 @@ async fn first_picture(node: &Handle, link: &StreamRef, since: Instant) -> u32 {
     since.elapsed().as_micros() as u32
 }
 
-fn config(transport: &str) -> NodeConfig {
+pub fn config(transport: &str) -> NodeConfig {
     let listen = match transport {
         "quic" => "/ip4/127.0.0.1/udp/0/quic-v1",
         _ => "/ip4/127.0.0.1/tcp/0",
@@ -168,22 +152,22 @@ fn viewer_config(transport: &str, relay: &str) -> NodeConfig {
     }
 }
 
-async fn start(config: NodeConfig) -> Handle {
+pub async fn start(config: NodeConfig) -> Handle {
     let (handle, mut running) = Node::start(config).await.expect("a node");
     // It lives as long as this process.
     tokio::spawn(async move { running.join().await });
     handle
 }
 
-fn address(handle: &Handle) -> String {
+pub fn address(handle: &Handle) -> String {
     handle.listen_addrs()[0].to_string()
 }
 
-fn refs(links: &str) -> Vec<StreamRef> {
+pub fn refs(links: &str) -> Vec<StreamRef> {
     links.split_whitespace().map(|link| link.parse().expect("a link")).collect()
 }
 
-async fn publish(handle: &Handle, name: &str) -> Publisher {
+pub async fn publish(handle: &Handle, name: &str) -> Publisher {
     let spec = PublishSpec {
         name: StreamName::new(name).expect("name"),
         title: String::new(),
@@ -201,13 +185,13 @@ async fn publish(handle: &Handle, name: &str) -> Publisher {
     publisher
 }
 
-async fn watch(handle: &Handle, link: &StreamRef) -> Playback {
+pub async fn watch(handle: &Handle, link: &StreamRef) -> Playback {
     let spec = WatchSpec { policy: Policy::Live { lag: LAG }, lag: LAG };
     handle.watch(link, spec).await.expect("watching")
 }
 
 /// Reads up to the first frame that was born, and returns when.
-async fn first(playback: &mut Playback, reader: &mut TagReader) -> Option<u64> {
+pub async fn first(playback: &mut Playback, reader: &mut TagReader) -> Option<u64> {
     while let Some(item) = playback.next().await {
         if let PlaybackItem::Flv(bytes) = item {
             reader.push(&bytes);

@@ -10,7 +10,7 @@ use astral_core::{
 use bytes::Bytes;
 
 /// Bits per second of the stream, as in the measurements of other servers.
-pub const RATE: Bitrate = Bitrate::from_mbps(4);
+pub const RATE: Bitrate = Bitrate::from_kbps(4_150);
 /// Frames a second.
 pub const FPS: u64 = 30;
 /// Marks a body that carries its time of birth.

@@ -65,7 +65,6 @@ impl Process {
 
     /// What this process spends while `receivers` get their bytes for as long as `window`.
     pub fn measure(&self, server: &str, n: usize, receivers: &mut Self, window: Duration) -> Value {
-        let alone = self.resident_kb();
         assert_eq!(receivers.line()["playing"], json!(n), "every receiver plays");
         std::thread::park_timeout(SETTLE);
         receivers.ask("now");
@@ -75,19 +74,18 @@ impl Process {
         receivers.ask("now");
         let end = receivers.line();
         let cpu = self.cpu_seconds() - cpu;
-        let grown = (self.resident_kb() - alone).max(0.0);
         let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(0.0);
         let gbit = (number(&end, "bytes") - number(&begin, "bytes")) * 8.0 / 1e9;
         let seconds = number(&end, "at") - number(&begin, "at");
         json!({
             "server": server, "n": n, "cpu_s": cpu, "gbit": gbit, "s_per_gbit": cpu / gbit,
             "mbps": gbit * 1_000.0 / seconds, "p50_ms": end["p50_ms"], "p99_ms": end["p99_ms"],
-            "kb_per_child": grown / n as f64,
+            "resident_kb": self.resident_kb(),
         })
     }
 
     /// Memory in use, from the kernel's own books.
-    fn resident_kb(&self) -> f64 {
+    pub fn resident_kb(&self) -> f64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");

@@ -18,8 +18,8 @@ impl Table {
     pub fn new(name: &'static str, about: &str) -> Self {
         println!("{about}; load {}", load());
         println!(
-            "{:<16} {:>4} {:>10} {:>10} {:>9} {:>9} {:>10}",
-            "server", "N", "s/Gbit", "Mbit/s", "p50 ms", "p99 ms", "KB/child"
+            "{:<16} {:>4} {:>10} {:>10} {:>9} {:>9}",
+            "server", "N", "s/Gbit", "Mbit/s", "p50 ms", "p99 ms"
         );
         Self { name, rows: Vec::new() }
     }
@@ -32,14 +32,13 @@ impl Table {
             None => "-".to_owned(),
         };
         println!(
-            "{:<16} {:>4} {:>10} {:>10} {:>9} {:>9} {:>10}",
+            "{:<16} {:>4} {:>10} {:>10} {:>9} {:>9}",
             row["server"].as_str().unwrap_or_default(),
             row["n"],
             number("s_per_gbit"),
             number("mbps"),
             number("p50_ms"),
             number("p99_ms"),
-            number("kb_per_child"),
         );
         row["load"] = json!(load());
         self.rows.push(row);
@@ -50,16 +49,17 @@ impl Table {
         println!("{server:<16} {n:>4} {why}");
     }
 
-    /// Writes what was kept.
-    pub fn write(self) {
+    /// Writes what was kept, and what else was measured.
+    pub fn write(mut self, also: Vec<Value>) {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../bench");
         fs::create_dir_all(&folder).expect("a folder below target");
         let folder = folder.canonicalize().expect("the folder that was just made");
+        let picture = folder.join(self.name).with_extension("svg");
+        self.picture().draw(&picture).expect("a picture below target");
+        self.rows.extend(also);
         let file = folder.join(self.name).with_extension("json");
         let text = serde_json::to_string_pretty(&self.rows).expect("plain values");
         fs::write(&file, text).expect("a file below target");
-        let picture = folder.join(self.name).with_extension("svg");
-        self.picture().draw(&picture).expect("a picture below target");
         println!("{}\n{}", file.display(), picture.display());
     }
 

@@ -280,8 +280,6 @@ pub struct Tuning {
     pub suspect_min: Duration,
     /// Longest such pause.
     pub suspect_max: Duration,
-    /// A node unreachable for this long is forgotten.
-    pub forget_after: Duration,
     /// A banned node is refused for this long.
     pub ban: Duration,
     /// One strike decays in this time.
@@ -384,7 +382,6 @@ impl Default for Tuning {
             tickets_max: 4_096,
             suspect_min: Duration::from_secs(1),
             suspect_max: Duration::from_secs(60),
-            forget_after: Duration::from_secs(3_600),
             ban: Duration::from_secs(600),
             strike_decay: Duration::from_secs(300),
             strikes_max: 3,

@@ -3,9 +3,9 @@
 //! Owns the record's bounds, its signature and the rule which of two records is newer. Does not
 //! own multiaddrs: an address is text that only the driver understands.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     announcement::{Scheme, Signature},
@@ -20,16 +20,17 @@ pub const ADDRS_MAX: usize = 8;
 const CONTACT_DOMAIN: &[u8] = b"astral contact v1";
 const PATH_DOMAIN: &str = "astral 2026 path hash v1";
 
-/// An address as text: a multiaddr to the driver, a label to the simulator.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Addr(String);
+/// An address as text: a multiaddr to the driver, a label to the simulator. Contacts are copied into
+/// every answer that names them, so the text is shared.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Addr(Arc<str>);
 
 impl Addr {
     /// Wraps a text; `None` when it is empty or longer than [`ADDR_BYTES_MAX`].
     #[must_use]
     pub fn new(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
-        (!text.is_empty() && text.len() <= ADDR_BYTES_MAX).then_some(Self(text))
+        (!text.is_empty() && text.len() <= ADDR_BYTES_MAX).then(|| Self(text.into()))
     }
 
     /// The address as text.
@@ -42,6 +43,12 @@ impl Addr {
 impl fmt::Debug for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Addr {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
     }
 }
 

@@ -42,9 +42,9 @@ pub(super) fn coordinators(local: &Local, stream: &StreamId) -> Vec<NodeId> {
     let at = stream_position(stream);
     let mut ranked: Vec<_> = local
         .nodes
-        .supernodes(local.now)
-        .filter(|known| !local.is_banned(&known.contact.node))
-        .map(|known| (between(&at, &known.position), known.contact.node))
+        .placed_supernodes(local.now)
+        .filter(|(known, _)| !local.is_banned(&known.contact.node))
+        .map(|(known, position)| (between(&at, position), known.contact.node))
         .chain([(between(&at, &local.position), local.me.node)])
         .collect();
     ranked.sort_unstable();

@@ -14,6 +14,12 @@ pub(super) struct ExpiringMap<K, V> {
     deadlines: BTreeSet<(Timestamp, K)>,
 }
 
+impl<K: Ord + Copy, V> Default for ExpiringMap<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<K: Ord + Copy, V> ExpiringMap<K, V> {
     pub(super) const fn new() -> Self {
         Self { entries: BTreeMap::new(), deadlines: BTreeSet::new() }

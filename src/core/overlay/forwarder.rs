@@ -12,7 +12,7 @@ mod standby;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use self::elastic::CopyRates;
-pub(super) use self::redirect::bound;
+pub(super) use self::redirect::{Others, bound};
 use super::{
     Ask, AskAnswer, Candidate, Contact, EndReason, Event, Output, REVOKE_MAX, RefuseReason, Revoke,
     RevokeReason, StripeAnswer, TicketEnd, TicketId, TicketRequest, TicketResponse, TicketView,
@@ -103,13 +103,13 @@ impl Forwarder {
         }
     }
 
-    /// Answers an ASK from local state. `others` are candidates beside the own children.
+    /// Answers an ASK from local state.
     pub(super) fn on_ask(
         &mut self,
         local: &mut Local,
         from: NodeId,
         ask: &Ask,
-        others: Vec<Candidate>,
+        others: &Others<'_>,
     ) -> TicketResponse {
         let Some(carried) = local.carried.get(&ask.stream).cloned() else {
             return TicketResponse::Refused { reason: RefuseReason::NotCarrying, retry_ms: 0 };
@@ -122,7 +122,7 @@ impl Forwarder {
             let verdict = if asked.warm {
                 self.on_ask_warm(local, &carried, seat, ask)
             } else {
-                self.on_ask_live(local, &carried, seat, ask, &mut displace, &others)
+                self.on_ask_live(local, &carried, seat, ask, &mut displace, others)
             };
             if matches!(verdict, Verdict::Refuse { .. }) {
                 refused.insert(asked.stripe);
@@ -139,6 +139,7 @@ impl Forwarder {
         let redirect = if refused.is_empty() {
             Vec::new()
         } else {
+            let others = others.of(local).to_vec();
             self.redirect(local, &carried, ask.stream, refused, from, others)
         };
         let answer = AskAnswer { rate: carried.rate, k: carried.k(), stripes, redirect };
@@ -152,7 +153,7 @@ impl Forwarder {
         seat: Seat,
         ask: &Ask,
         displace: &mut u8,
-        others: &[Candidate],
+        others: &Others<'_>,
     ) -> Verdict {
         let mut admitted = self.admit(local, carried, seat, ask.attempt > 0);
         if is_full(admitted) && self.reclaim(local, seat) {
@@ -164,6 +165,7 @@ impl Forwarder {
                 if is_full(admitted) {
                     let may = *displace > 0;
                     let wanting = displace::Wanting { seat, ask, reason };
+                    let others = others.of(local);
                     if let Some(victim) =
                         may.then(|| self.displace(local, carried, &wanting, others)).flatten()
                     {
@@ -490,13 +492,19 @@ impl Forwarder {
     }
 
     fn stripes_of(&self, stream: StreamId, child: NodeId) -> StripeSet {
+        let mut set = StripeSet::EMPTY;
+        self.seats_of(stream, child).for_each(|(seat, _)| set.insert(seat.stripe));
+        set
+    }
+
+    fn seats_of(
+        &self,
+        stream: StreamId,
+        child: NodeId,
+    ) -> impl Iterator<Item = (&Seat, &TicketId)> {
         let first = Seat { stream, child, stripe: 0 };
         let last = Seat { stream, child, stripe: Stripe::MAX };
-        let mut set = StripeSet::EMPTY;
-        for seat in self.by_seat.range(first..=last).map(|(seat, _)| seat) {
-            set.insert(seat.stripe);
-        }
-        set
+        self.by_seat.range(first..=last)
     }
 
     /// The children of a stream.
@@ -507,12 +515,9 @@ impl Forwarder {
     /// The stripes that a child has, and those promised to it.
     fn stripes_by_class(&self, stream: StreamId, child: NodeId) -> (StripeSet, StripeSet) {
         let (mut live, mut warm) = (StripeSet::EMPTY, StripeSet::EMPTY);
-        for stripe in self.stripes_of(stream, child).iter() {
-            if self.feeds(stream, child, stripe) {
-                live.insert(stripe);
-            } else {
-                warm.insert(stripe);
-            }
+        for (seat, ticket) in self.seats_of(stream, child) {
+            let is_live = self.given.get(ticket).is_some_and(|given| !given.warm);
+            if is_live { &mut live } else { &mut warm }.insert(seat.stripe);
         }
         (live, warm)
     }

@@ -2,9 +2,13 @@
 //!
 //! Owns contacts, links, round trips and suspicion. Does not own registration, misdeeds or streams.
 //! A node that cannot be reached is suspected and tried again later, ever more rarely; it is
-//! forgotten only after a long silence.
+//! forgotten only where there is no room, before others.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Contact, NodeView, OverlayConfig,
@@ -26,11 +30,16 @@ pub(super) enum Learnt {
 pub(super) struct Membership {
     me: NodeId,
     nodes: BTreeMap<NodeId, Known>,
+    /// Those without a connection, the first to be forgotten first.
+    idle: BTreeSet<Weakness>,
+    /// Those with one.
+    linked: BTreeSet<NodeId>,
+    /// Those that keep a directory, and where they stand in the hash table.
+    supernodes: BTreeMap<NodeId, Position>,
     nodes_max: usize,
     scheme: Scheme,
     suspect_min: Duration,
     suspect_max: Duration,
-    forget_after: Duration,
     dropped: u64,
 }
 
@@ -42,8 +51,6 @@ pub(super) struct Known {
     pub(super) private: bool,
     pub(super) supernode: bool,
     pub(super) rtt: Option<Duration>,
-    /// Its place in the distributed hash table.
-    pub(super) position: Position,
     failures: u32,
     retry_at: Timestamp,
     heard_at: Timestamp,
@@ -55,11 +62,13 @@ impl Membership {
         Self {
             me,
             nodes: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            linked: BTreeSet::new(),
+            supernodes: BTreeMap::new(),
             nodes_max: tuning.nodes_max,
             scheme: config.scheme,
             suspect_min: tuning.suspect_min,
             suspect_max: tuning.suspect_max,
-            forget_after: tuning.forget_after,
             dropped: 0,
         }
     }
@@ -71,19 +80,22 @@ impl Membership {
             return;
         }
         let scheme = self.scheme;
-        let Some(known) = self.nodes.get_mut(&contact.node) else {
+        if !self.nodes.contains_key(&contact.node) {
             let mut contact = contact.clone();
             if contact.proof.is_some() && !contact.verify(scheme) {
                 contact.proof = None;
                 contact.seq = 0;
             }
-            self.make_room(now);
-            self.nodes.insert(contact.node, Known::new(contact, now));
+            self.make_room();
+            let known = Known::new(contact, now);
+            self.idle.insert(known.weakness());
+            self.nodes.insert(known.contact.node, known);
             return;
-        };
-        if learnt == Learnt::FirstHand {
-            known.heard_at = now;
         }
+        if learnt == Learnt::FirstHand {
+            self.change(&contact.node, |known| known.heard_at = now);
+        }
+        let Some(known) = self.nodes.get_mut(&contact.node) else { return };
         let newer = contact.seq > known.contact.seq
             && (learnt == Learnt::FirstHand || contact.verify(scheme));
         let fills = known.contact.proof.is_none()
@@ -103,55 +115,59 @@ impl Membership {
     /// A connection is up.
     pub(super) fn link_up(&mut self, contact: &Contact, private: bool, now: Timestamp) {
         self.learn(contact, Learnt::FirstHand, now);
-        if let Some(known) = self.nodes.get_mut(&contact.node) {
+        self.change(&contact.node, |known| {
             known.linked = true;
             known.private = private;
             known.answered(now);
-        }
+        });
     }
 
     /// The last connection is gone.
     pub(super) fn link_down(&mut self, node: NodeId) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.linked = false;
-        }
+        self.change(&node, |known| known.linked = false);
     }
 
     pub(super) fn measured(&mut self, node: NodeId, rtt: Duration, now: Timestamp) {
-        if let Some(known) = self.nodes.get_mut(&node) {
+        self.change(&node, |known| {
             known.rtt = Some(rtt);
             known.answered(now);
-        }
+        });
     }
 
     /// It answered something.
     pub(super) fn answered(&mut self, node: NodeId, now: Timestamp) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.answered(now);
-        }
+        self.change(&node, |known| known.answered(now));
     }
 
     /// It could not be reached, or did not answer: suspected, and left alone for a while. What was
     /// measured of it no longer counts.
     pub(super) fn failed(&mut self, node: NodeId, now: Timestamp) {
         let (min, max) = (self.suspect_min, self.suspect_max);
-        if let Some(known) = self.nodes.get_mut(&node) {
+        self.change(&node, |known| {
             let pause = min.saturating_mul(1 << known.failures.min(16)).min(max);
             known.failures = known.failures.saturating_add(1);
             known.retry_at = now + pause;
             known.rtt = None;
-        }
+        });
     }
 
     pub(super) fn set_supernode(&mut self, node: NodeId, supernode: bool) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.supernode = supernode;
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        known.supernode = supernode;
+        if supernode {
+            self.supernodes.entry(node).or_insert_with(|| node_position(&node));
+        } else {
+            self.supernodes.remove(&node);
         }
     }
 
     /// Drops a node altogether.
     pub(super) fn forget(&mut self, node: &NodeId) {
-        self.nodes.remove(node);
+        if let Some(known) = self.nodes.remove(node) {
+            self.idle.remove(&known.weakness());
+            self.linked.remove(node);
+            self.supernodes.remove(node);
+        }
     }
 
     pub(super) fn known(&self, node: &NodeId) -> Option<&Known> {
@@ -167,12 +183,12 @@ impl Membership {
     }
 
     pub(super) fn any_linked(&self) -> bool {
-        self.linked().next().is_some()
+        !self.linked.is_empty()
     }
 
     /// Nodes with a connection to this one.
     pub(super) fn linked(&self) -> impl Iterator<Item = &Known> {
-        self.nodes.values().filter(|known| known.linked)
+        self.linked.iter().filter_map(|node| self.nodes.get(node))
     }
 
     /// Whether an unreachable node is still being left alone.
@@ -182,7 +198,18 @@ impl Membership {
 
     /// Known supernodes that are not suspected.
     pub(super) fn supernodes(&self, now: Timestamp) -> impl Iterator<Item = &Known> {
-        self.nodes.values().filter(move |known| known.supernode && !known.is_suspect(now))
+        self.placed_supernodes(now).map(|(known, _)| known)
+    }
+
+    /// The same, with where they stand in the hash table.
+    pub(super) fn placed_supernodes(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&Known, &Position)> {
+        let placed = self.supernodes.iter();
+        placed
+            .filter_map(|(node, position)| Some((self.nodes.get(node)?, position)))
+            .filter(move |(known, _)| !known.is_suspect(now))
     }
 
     /// How many entries were dropped because the table was full.
@@ -205,35 +232,45 @@ impl Membership {
         self.nodes.iter().map(view).collect()
     }
 
-    fn make_room(&mut self, now: Timestamp) {
-        if self.nodes.len() < self.nodes_max {
-            return;
+    /// Changes what is known of a node, and its place in the orders with it.
+    fn change(&mut self, node: &NodeId, act: impl FnOnce(&mut Known)) {
+        let Some(known) = self.nodes.get_mut(node) else { return };
+        let (was_linked, before) = (known.linked, known.weakness());
+        act(known);
+        let after = known.weakness();
+        match (was_linked, known.linked) {
+            (true, true) => {}
+            (true, false) => {
+                self.linked.remove(node);
+                self.idle.insert(after);
+            }
+            (false, true) => {
+                self.idle.remove(&before);
+                self.linked.insert(*node);
+            }
+            (false, false) => {
+                if before != after {
+                    self.idle.remove(&before);
+                    self.idle.insert(after);
+                }
+            }
         }
-        let forget_after = self.forget_after;
-        self.nodes.retain(|_, known| known.linked || now.since(known.heard_at) < forget_after);
-        if self.nodes.len() < self.nodes_max {
-            return;
-        }
-        // Several at once: who hears of more nodes than it keeps would look through all of them for
-        // each.
-        let several = (self.nodes_max / DROPPED_SHARE).max(1);
-        let unlinked = self.nodes.iter().filter(|(_, known)| !known.linked);
-        let mut weakest: Vec<_> = unlinked
-            .map(|(node, known)| (known.failures, now.since(known.heard_at), *node))
-            .collect();
-        weakest.sort_unstable_by(|a, b| b.cmp(a));
-        weakest.truncate(several);
-        let first = || self.nodes.keys().next().map(|node| (0, Duration::ZERO, *node));
-        weakest.extend(if weakest.is_empty() { first() } else { None });
-        for (_, _, node) in weakest {
-            self.nodes.remove(&node);
+    }
+
+    /// Forgets the weakest, one for each that is learnt while the table is full: among the nodes
+    /// without a connection, or, where all have one, the first of all.
+    fn make_room(&mut self) {
+        while self.nodes.len() >= self.nodes_max {
+            let weakest = self.idle.first().map(|(.., Reverse(node))| *node);
+            let Some(node) = weakest.or_else(|| self.nodes.keys().next().copied()) else { return };
+            self.forget(&node);
             self.dropped += 1;
         }
     }
 }
 
-/// Of the most nodes that are known, one in so many goes when there is no room.
-const DROPPED_SHARE: usize = 64;
+/// Who is forgotten first: whom nobody reaches, then who was not heard of for longest.
+type Weakness = (Reverse<u32>, Timestamp, Reverse<NodeId>);
 
 impl Known {
     /// It could not be reached, and is not to be tried again yet.
@@ -241,9 +278,12 @@ impl Known {
         self.failures > 0 && now < self.retry_at
     }
 
+    const fn weakness(&self) -> Weakness {
+        (Reverse(self.failures), self.heard_at, Reverse(self.contact.node))
+    }
+
     fn new(contact: Contact, now: Timestamp) -> Self {
         Self {
-            position: node_position(&contact.node),
             contact,
             linked: false,
             private: false,

@@ -2,8 +2,9 @@
 //!
 //! Owns token buckets per node and lane. Does not own what happens to a request over the limit.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::expiring_map::ExpiringMap;
 use crate::{ids::NodeId, time::Timestamp};
 
 /// What a bucket is for: each has its own limit.
@@ -22,7 +23,8 @@ pub(super) enum Lane {
 /// Token buckets: a node may save up two seconds' worth.
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
-    buckets: BTreeMap<(NodeId, Lane), Bucket>,
+    /// Until they are full again: forgetting one then changes nothing.
+    buckets: ExpiringMap<(NodeId, Lane), Bucket>,
 }
 
 #[derive(Debug)]
@@ -54,19 +56,21 @@ impl RateLimit {
     ) -> Admission {
         let rate = u64::from(per_second.max(1));
         let full = rate * 2 * ONE;
-        if self.buckets.len() >= BUCKETS_MAX && !self.buckets.contains_key(&(node, lane)) {
-            // Whoever was silent for two seconds has a full bucket: forgetting it changes nothing.
-            let idle = std::time::Duration::from_secs(2);
-            self.buckets.retain(|_, bucket| now.since(bucket.at) < idle);
+        let key = (node, lane);
+        while self.buckets.pop_due(now).is_some() {}
+        if !self.buckets.contains(&key) {
             if self.buckets.len() >= BUCKETS_MAX {
                 return Admission::Refuse;
             }
+            self.buckets.insert(
+                key,
+                Bucket { tokens: full, at: now, refused: 0 },
+                now + FULL_AFTER,
+            );
+        } else {
+            self.buckets.set_deadline(&key, now + FULL_AFTER);
         }
-        let bucket = self.buckets.entry((node, lane)).or_insert(Bucket {
-            tokens: full,
-            at: now,
-            refused: 0,
-        });
+        let Some(bucket) = self.buckets.get_mut(&key) else { return Admission::Refuse };
         let gained = crate::time::micros(now.since(bucket.at)).saturating_mul(rate);
         bucket.tokens = bucket.tokens.saturating_add(gained).min(full);
         bucket.at = now;
@@ -81,6 +85,8 @@ impl RateLimit {
 }
 
 const ONE: u64 = 1_000_000;
+/// A node that was silent for so long has a full bucket.
+const FULL_AFTER: Duration = Duration::from_secs(2);
 /// Most nodes counted at the same time.
 const BUCKETS_MAX: usize = 4_096;
 /// Refusals in a row that are a strike.

@@ -9,6 +9,8 @@ use super::{
     announcing::Origin,
     directory::Applied,
     finding::Scope,
+    forwarder::Others,
+    local::Local,
     membership::Learnt,
     rate_limit::{Admission, Lane},
     registrar::Registrar,
@@ -43,8 +45,8 @@ impl Overlay {
                 }
                 self.local.nodes.learn(&ask.contact, Learnt::FirstHand, self.local.now);
                 let watch = self.watches.get(&ask.stream);
-                let others = watch.map_or_else(Vec::new, |watch| watch.share(&self.local));
-                self.forwarder.on_ask(&mut self.local, from, &ask, others)
+                let share = |local: &Local| watch.map_or_else(Vec::new, |watch| watch.share(local));
+                self.forwarder.on_ask(&mut self.local, from, &ask, &Others::new(&share))
             }
             TicketRequest::Release { tickets } => {
                 if self.forwarder.on_release(&mut self.local, from, &tickets) {

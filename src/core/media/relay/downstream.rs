@@ -210,17 +210,24 @@ impl<P: Payload> Stream<P> {
 
     /// KEEPs, and the judgement of slow children.
     pub(crate) fn tick_children(&mut self, cx: &mut Ctx<'_, P>) {
-        let nodes: Vec<NodeId> = self.children.keys().copied().collect();
-        for node in nodes {
-            let Some(child) = self.children.get(&node) else { continue };
-            if child.up_at.is_none() {
-                continue;
-            }
-            if keep_at(child, cx.config) <= cx.now {
+        // Ticks are frequent, and nearly all children are neither due a word nor behind.
+        let (config, now) = (cx.config, cx.now);
+        let is_due = |child: &Child<P>| {
+            keep_at(child, config) <= now || child.unacked() > 0 || !child.ready.is_empty()
+        };
+        let due: Vec<NodeId> = self
+            .children
+            .iter()
+            .filter(|(_, child)| child.up_at.is_some() && is_due(child))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            if self.children.get(&node).is_some_and(|child| keep_at(child, config) <= now) {
                 self.keep(node, cx);
             }
             self.judge_backlog(node, cx);
-            let Some(child) = self.children.get(&node) else { continue };
+        }
+        for child in self.children.values().filter(|child| child.up_at.is_some()) {
             cx.wake.arm(keep_at(child, cx.config), RelayTimeout::Keep);
             if !child.ready.is_empty() {
                 cx.wake.arm(cx.now + Duration::from_millis(100), RelayTimeout::Backlog);
@@ -396,7 +403,9 @@ impl<P: Payload> Stream<P> {
             return;
         }
         let k = self.flow.k();
-        let slow = (0..k).rev().find(|stripe| is_behind(child, *stripe, &self.flow, cx));
+        // A stripe that is not ready has sent all there is.
+        let waiting = (0..k).rev().filter(|stripe| child.ready.contains(*stripe));
+        let slow = waiting.into_iter().find(|stripe| is_behind(child, *stripe, &self.flow, cx));
         let Some(stripe) = slow else { return };
         let next = child.cursors[usize::from(stripe)].map_or(0, |cursor| cursor.next);
         let end = self.flow.ring.stripe_end(stripe).unwrap_or(0);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{
     config::{ACK_BYTES, BATCH_OVERHEAD, FEEDS_MAX, SEQ_MAX},
-    flow::Arrival,
+    flow::{Arrival, Flow},
     input::{DownFrameMeta, FeedOffence, StreamRole},
     output::{RelayOutput, RelayTimeout},
     parent::{Parent, ReportDue},
@@ -226,16 +226,14 @@ impl<P: Payload> Stream<P> {
 
     /// ACKs, silence and reports that time alone makes due.
     pub(crate) fn tick_parents(&mut self, cx: &mut Ctx<'_, P>) {
-        let nodes: Vec<NodeId> = self.parents.keys().copied().collect();
-        for node in nodes {
-            let Some(parent) = self.parents.get_mut(&node) else { continue };
+        for parent in self.parents.values_mut() {
             if let Some(bytes) = parent.ack_due(u64::MAX, cx.config, cx.now) {
                 send_up(parent.feed, UpFrame::Ack { bytes, alive: parent.alive() }, cx);
             }
             cx.wake.arm(parent.ack_at(cx.config), RelayTimeout::Ack);
             let silent_at = parent.judge_silence(cx.config, cx.now);
             cx.wake.arm(silent_at, RelayTimeout::Silence);
-            self.report(node, cx);
+            report_on(parent, &self.flow, cx);
         }
         self.report_audience(cx);
     }
@@ -368,14 +366,18 @@ impl<P: Payload> Stream<P> {
 
     /// Tells the overlay how a parent fares, if that is due.
     fn report(&mut self, node: NodeId, cx: &mut Ctx<'_, P>) {
-        let Some(parent) = self.parents.get_mut(&node) else { return };
-        match parent.report_due(cx.config, cx.now) {
-            ReportDue::At(at) => cx.wake.arm(at, RelayTimeout::Progress),
-            ReportDue::Now => {
-                let flow = &self.flow;
-                let progress = parent.progress(|stripe| flow.head_age_ms(stripe, cx.now), cx.now);
-                cx.out.push_back(RelayOutput::Progress(progress));
-            }
+        if let Some(parent) = self.parents.get_mut(&node) {
+            report_on(parent, &self.flow, cx);
+        }
+    }
+}
+
+fn report_on<P: Payload>(parent: &mut Parent, flow: &Flow<P>, cx: &mut Ctx<'_, P>) {
+    match parent.report_due(cx.config, cx.now) {
+        ReportDue::At(at) => cx.wake.arm(at, RelayTimeout::Progress),
+        ReportDue::Now => {
+            let progress = parent.progress(|stripe| flow.head_age_ms(stripe, cx.now), cx.now);
+            cx.out.push_back(RelayOutput::Progress(progress));
         }
     }
 }

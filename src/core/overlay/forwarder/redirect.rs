@@ -3,11 +3,30 @@
 //! Owns the choice among own children and the size of such lists. Does not own candidates of the
 //! node's own search (see `candidates`).
 
+use std::cell::OnceCell;
+
 use super::{
     super::{CANDIDATES_MAX, Candidate, DEPTH_NONE, carriage::Carried, local::Local},
     Forwarder,
 };
 use crate::ids::{NodeId, StreamId, StripeSet};
+
+/// Candidates beside the own children, worked out only for those who are refused something: nearly
+/// all ASKs renew what is held.
+pub(in super::super) struct Others<'a> {
+    share: &'a dyn Fn(&Local) -> Vec<Candidate>,
+    known: OnceCell<Vec<Candidate>>,
+}
+
+impl<'a> Others<'a> {
+    pub(in super::super) const fn new(share: &'a dyn Fn(&Local) -> Vec<Candidate>) -> Self {
+        Self { share, known: OnceCell::new() }
+    }
+
+    pub(super) fn of(&self, local: &Local) -> &[Candidate] {
+        self.known.get_or_init(|| (self.share)(local))
+    }
+}
 
 impl Forwarder {
     /// Others to ask for stripes that were refused: own children with free slots, then those whose

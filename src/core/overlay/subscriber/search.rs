@@ -331,7 +331,7 @@ impl Subscriber {
     /// Rounds that found nobody end; the next begins after a pause.
     fn end_rounds(&mut self, local: &mut Local) {
         let now = local.now;
-        let tuning = local.config.tuning.clone();
+        let (retry_min, retry_max) = (local.config.tuning.retry_min, local.config.tuning.retry_max);
         let mut worst: Option<(NoCapacityReason, Duration)> = None;
         for seat in &mut self.seats {
             let Some(search) = &seat.search else { continue };
@@ -344,8 +344,8 @@ impl Subscriber {
             let full = search.full.len();
             let lot = usize::try_from(local.random() % full.max(1) as u64).unwrap_or(0);
             seat.plead = search.full.get(lot).copied();
-            let pause = tuning.retry_min.saturating_mul(1 << seat.rounds.min(8));
-            let pause = local.jitter(pause.min(tuning.retry_max));
+            let pause = retry_min.saturating_mul(1 << seat.rounds.min(8));
+            let pause = local.jitter(pause.min(retry_max));
             seat.search = None;
             seat.rounds = seat.rounds.saturating_add(1);
             seat.retry_at = now + pause;

@@ -87,11 +87,11 @@ pub use input::{
     Offence, RequestFailure, RequestId, StripeProgress,
 };
 pub use message::{
-    Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate, Complaint, ComplaintKind,
-    DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load, PAGE_MAX,
-    PATH_MAX, REVOKE_MAX, RefuseReason, Register, Request, Response, Revoke, RevokeReason, Role,
-    SHARDS, STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer,
-    TicketId, TicketRequest, TicketResponse, Verdict,
+    AUDIENCES_MAX, Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate, Complaint,
+    ComplaintKind, DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head,
+    Load, PAGE_MAX, PATH_MAX, REVOKE_MAX, RefuseReason, Register, Request, Response, Revoke,
+    RevokeReason, Role, SHARDS, STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX, StreamStatus,
+    StreamSummary, StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict,
 };
 pub use output::{GossipVerdict, LookupKey, Output};
 pub use snapshot::{
@@ -292,7 +292,8 @@ impl Overlay {
 
     fn streams(&self) -> Vec<StreamView> {
         let view = |(stream, announcement): (&StreamId, &crate::announcement::Announcement)| {
-            let viewers = self.registrar.as_ref().map_or(0, |r| r.viewers(*stream));
+            let heard = || self.registrant.audience(*stream);
+            let viewers = self.registrar.as_ref().map_or_else(heard, |r| r.viewers(*stream));
             StreamView {
                 stream: *stream,
                 source: announcement.source,

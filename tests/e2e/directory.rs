@@ -30,6 +30,28 @@ fn streams_are_listed_everywhere_soon_and_leave_every_list_when_they_stop() {
 }
 
 #[test]
+fn a_member_that_watches_nothing_lists_how_many_watch_as_its_supernode_counts() {
+    let scratch = Scratch::new("counted");
+    let network = Network::found();
+    let idle = network.member("idle", &["run", "--role", "member"]);
+    let source = network.publish("counted", &scratch.file("cut.flv"), &["--bitrate", "200kbit"]);
+    let stream = source.node.ready("stream_id");
+    let lists = |count: u64| {
+        wait_until("the viewers are counted", 2 * SOON, || {
+            let (_, list) = idle.api("GET", "/api/v1/streams", None);
+            let known = list["streams"].as_array().into_iter().flatten();
+            known.into_iter().any(|known| known["id"] == *stream && known["viewers"] == count)
+        });
+    };
+    lists(0);
+    let viewer = network.member("viewer", &["play", &source.link, "--sink", "fake"]);
+    viewer.wait("status", SOON, stream_is_whole);
+    lists(1);
+    viewer.signal("TERM");
+    lists(0);
+}
+
+#[test]
 fn a_full_supernode_sends_the_next_member_elsewhere_and_renews_the_old_ones() {
     let args = ["run", "--role", "supernode", "--members-max", "2"];
     let small = Node::start("small", &args);

@@ -265,6 +265,8 @@ test("the source sees how many take its stream, and how many of them watch", { t
     // Each tells its parent every five seconds.
     await figures(page, { "viewers and seeders": "4", "of these watching": "3" });
     assert.deepEqual(await faults(page), []);
+    // Members have it from their supernode, and show it in their lists.
+    await visit(audience[1], (other) => card(other, "A crowd").getByText("4 viewers").waitFor());
     await audience.pop().kill();
     await figures(page, { "viewers and seeders": "3", "of these watching": "2" });
   });

@@ -68,7 +68,7 @@ pub struct StreamDto {
     /// The publishing node.
     #[schema(value_type = Option<String>)]
     pub node: Option<NodeId>,
-    /// Viewers and seeders that this node's directory knows of.
+    /// Viewers and seeders that this node's supernode knows of, or this node if it is one.
     pub viewers: u32,
     /// What this node has to do with it.
     pub role: StreamRole,

@@ -7,10 +7,11 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use super::{
-    Addr, Ask, AskAnswer, AskStripe, CANDIDATES_MAX, Candidate, Complaint, ComplaintKind, Contact,
-    DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FETCH_MAX, HEADS_MAX, Head, Load,
-    RefuseReason, Register, Revoke, RevokeReason, Role, SHARDS, SUMMARY_STREAMS_MAX, StreamStatus,
-    StreamSummary, StripeAnswer, TicketId, TicketRequest, TicketResponse, Verdict, Wire, fuzz,
+    AUDIENCES_MAX, Addr, Ask, AskAnswer, AskStripe, CANDIDATES_MAX, CONTACTS_MAX, Candidate,
+    Complaint, ComplaintKind, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse, FETCH_MAX,
+    HEADS_MAX, Head, Load, RefuseReason, Register, Revoke, RevokeReason, Role, SHARDS,
+    SUMMARY_STREAMS_MAX, StreamStatus, StreamSummary, StripeAnswer, TicketId, TicketRequest,
+    TicketResponse, Verdict, Wire, fuzz,
     testnet::{draft, node, source_key},
 };
 use crate::{
@@ -106,6 +107,47 @@ fn ticket_messages_have_their_golden_bytes() {
     message("ticket-refused", &refused);
 }
 
+fn registrations_have_their_golden_bytes() {
+    let others = vec![contact(5), contact(6)];
+    let expires_in_ms = 15_000;
+    let accepted = DirResponse::Accepted {
+        expires_in_ms,
+        others: others.clone(),
+        in_sync: false,
+        load: None,
+        heirs: vec![],
+        audiences: vec![],
+    };
+    message("dir-accepted", &accepted);
+    let alone = DirResponse::Accepted {
+        expires_in_ms,
+        others: vec![],
+        in_sync: true,
+        load: None,
+        heirs: others,
+        audiences: vec![],
+    };
+    message("dir-accepted-heirs", &alone);
+    let met = DirResponse::Accepted {
+        expires_in_ms,
+        others: vec![],
+        in_sync: true,
+        load: Some(Load { members: 100, places: 0 }),
+        heirs: vec![],
+        audiences: vec![],
+    };
+    message("dir-accepted-supernode", &met);
+    let told = DirResponse::Accepted {
+        expires_in_ms,
+        others: vec![],
+        in_sync: true,
+        load: None,
+        heirs: vec![],
+        audiences: vec![(StreamId([1; 32]), 70_000), (StreamId([9; 32]), 1)],
+    };
+    message("dir-accepted-audiences", &told);
+}
+
 #[test]
 fn directory_messages_have_their_golden_bytes() {
     let live = announcement(false);
@@ -141,32 +183,8 @@ fn directory_messages_have_their_golden_bytes() {
     message("dir-offer", &offer);
     message("dir-publish", &DirRequest::Publish { announcement: announcement(true) });
     message("dir-push", &DirRequest::Push { announcements: vec![Arc::clone(&live)] });
+    registrations_have_their_golden_bytes();
     let others = vec![contact(5), contact(6)];
-    let expires_in_ms = 15_000;
-    let accepted = DirResponse::Accepted {
-        expires_in_ms,
-        others: others.clone(),
-        in_sync: false,
-        load: None,
-        heirs: vec![],
-    };
-    message("dir-accepted", &accepted);
-    let alone = DirResponse::Accepted {
-        expires_in_ms,
-        others: vec![],
-        in_sync: true,
-        load: None,
-        heirs: others.clone(),
-    };
-    message("dir-accepted-heirs", &alone);
-    let met = DirResponse::Accepted {
-        expires_in_ms,
-        others: vec![],
-        in_sync: true,
-        load: Some(Load { members: 100, places: 0 }),
-        heirs: vec![],
-    };
-    message("dir-accepted-supernode", &met);
     message("dir-full", &DirResponse::Full { others: others.clone() });
     message("dir-elsewhere", &DirResponse::Elsewhere { others });
     message("dir-done", &DirResponse::Done);
@@ -261,6 +279,17 @@ fn messages_beyond_their_bounds_are_refused() {
     let head = Head { stream: StreamId([1; 32]), epoch: u64::MAX, revision: u64::MAX };
     let full = DirResponse::Heads { heads: vec![head; HEADS_MAX], next: Some(head.stream) };
     assert!(full.to_wire().is_ok(), "a full answer fits a message");
+    let told = |count| DirResponse::Accepted {
+        expires_in_ms: u32::MAX,
+        others: vec![contact(5); CONTACTS_MAX],
+        in_sync: false,
+        load: None,
+        heirs: vec![contact(6); CONTACTS_MAX],
+        audiences: vec![(head.stream, u32::MAX); count],
+    };
+    assert!(told(AUDIENCES_MAX).to_wire().is_ok(), "a full answer fits a message");
+    let bytes = told(AUDIENCES_MAX + 1).to_wire().unwrap();
+    assert_eq!(DirResponse::from_wire(&bytes), Err(super::WireError::OutOfBounds));
     let mut trailing = corpus("ticket-done")[0].clone();
     trailing.push(0);
     assert_eq!(TicketResponse::from_wire(&trailing), Err(super::WireError::Malformed));

@@ -30,6 +30,10 @@ pub const HEADS_MAX: usize = 160;
 pub const FETCH_MAX: usize = 64;
 /// Most announcements of one page or push.
 pub const PAGE_MAX: usize = 64;
+
+/// Streams whose viewers one answer to a member counts, those with the most of them: 2.4 KB a
+/// renewal, which is 400 kbit/s of a supernode with 100 members.
+pub const AUDIENCES_MAX: usize = 64;
 /// Longest path of a stripe, in nodes; deeper is refused.
 pub const PATH_MAX: usize = 24;
 /// Most tickets of one REVOKE.
@@ -466,6 +470,10 @@ pub enum DirResponse {
         /// not fall apart with it. At most [`CONTACTS_MAX`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         heirs: Vec<Contact>,
+        /// Streams that somebody watches and how many take them, as far as the answerer knows; told
+        /// to members, for their users' lists. At most [`AUDIENCES_MAX`], the largest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        audiences: Vec<(StreamId, u32)>,
     },
     /// No place; `others` may have one.
     Full {

@@ -9,7 +9,10 @@ mod heirs;
 mod nearer;
 mod search;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use self::{backup::Backup, heirs::Heirs, nearer::Nearer};
 use super::{
@@ -17,7 +20,10 @@ use super::{
     RegistrationView, Role, RoleChoice,
     local::{Local, Purpose},
 };
-use crate::{ids::NodeId, time::Timestamp};
+use crate::{
+    ids::{NodeId, StreamId},
+    time::Timestamp,
+};
 
 /// This node's own registration.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub(super) struct Registrant {
     demoted_at: Option<Timestamp>,
     backup: Backup,
     heirs: Heirs,
+    /// How many take a stream, as the supernode said last.
+    audiences: BTreeMap<StreamId, u32>,
     nearer: Nearer,
 }
 
@@ -103,6 +111,7 @@ impl Registrant {
             demoted_at: None,
             backup: Backup::new(local.now),
             heirs: Heirs::default(),
+            audiences: BTreeMap::new(),
             nearer: Nearer::new(local),
         }
     }
@@ -165,11 +174,12 @@ impl Registrant {
         digest: u64,
     ) -> Step {
         match answer {
-            DirResponse::Accepted { others, in_sync, heirs, .. } => {
+            DirResponse::Accepted { others, in_sync, heirs, audiences, .. } => {
                 self.learn_others(local, others);
                 let step = self.accepted(local, from, *in_sync);
                 if self.home() == Some(from) {
                     self.heirs.learn(local, heirs);
+                    self.audiences = audiences.iter().copied().collect();
                 }
                 step
             }
@@ -314,6 +324,11 @@ impl Registrant {
     /// Members of the last supernode that take over from it, this node perhaps among them.
     pub(super) fn heirs(&self) -> &[NodeId] {
         self.heirs.nodes()
+    }
+
+    /// Viewers and seeders of a stream, as the supernode said last; 0 when it said nothing.
+    pub(super) fn audience(&self, stream: StreamId) -> u32 {
+        self.audiences.get(&stream).copied().unwrap_or(0)
     }
 
     /// Which supernode serves this node: its own, or its host as a guest.

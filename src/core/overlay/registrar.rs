@@ -9,7 +9,10 @@ mod complaints;
 mod coordination;
 mod spoken_for;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 pub(super) use self::coordination::{Coordination, Own, Waiting};
 use self::{
@@ -17,8 +20,8 @@ use self::{
     spoken_for::SpokenFor,
 };
 use super::{
-    Candidate, Complaint, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse, Load, LookupId,
-    LookupKey, Register, Role, StreamStatus, StreamSummary,
+    AUDIENCES_MAX, Candidate, Complaint, Contact, DEPTH_NONE, DirRefusal, DirRequest, DirResponse,
+    Load, LookupId, LookupKey, Register, Role, StreamStatus, StreamSummary,
     expiring_map::ExpiringMap,
     local::{Local, Purpose},
     membership::Learnt,
@@ -94,7 +97,7 @@ impl Registrar {
                 }
             };
         }
-        let (mut load, mut heirs) = (None, Vec::new());
+        let (mut load, mut heirs, mut audiences) = (None, Vec::new(), Vec::new());
         match register.role {
             Role::Supernode => {
                 self.members.remove(&from);
@@ -120,11 +123,12 @@ impl Registrar {
                 self.neighbours.remove(&from);
                 self.members.insert(from, since.unwrap_or(local.now), local.now + lease);
                 heirs = self.heirs(local, HEIRS_MAX.saturating_sub(others.len()));
+                audiences = self.audiences();
             }
         }
         let expires_in_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
         let in_sync = digest == register.digest;
-        DirResponse::Accepted { expires_in_ms, others, in_sync, load, heirs }
+        DirResponse::Accepted { expires_in_ms, others, in_sync, load, heirs, audiences }
     }
 
     /// A member or neighbour leaves.
@@ -390,6 +394,17 @@ impl Registrar {
             .filter(|(node, status)| self.members.contains(node) && !status.is_source());
         let members = u32::try_from(members.count()).unwrap_or(u32::MAX);
         members.saturating_add(self.coordination.viewers(stream))
+    }
+
+    /// Streams that somebody takes and how many do, the largest first, as many as one answer tells.
+    fn audiences(&self) -> Vec<(StreamId, u32)> {
+        let carried = self.statuses.iter().map(|((stream, _), _)| *stream);
+        let streams: BTreeSet<StreamId> = carried.chain(self.coordination.told_of()).collect();
+        let counted = streams.into_iter().map(|stream| (stream, self.viewers(stream)));
+        let mut audiences: Vec<_> = counted.filter(|(_, viewers)| *viewers > 0).collect();
+        audiences.sort_by_key(|(stream, viewers)| (Reverse(*viewers), *stream));
+        audiences.truncate(AUDIENCES_MAX);
+        audiences
     }
 
     fn of_stream(&self, stream: StreamId) -> impl Iterator<Item = (NodeId, &StreamStatus)> {

@@ -122,7 +122,7 @@ pub struct StreamView {
     pub revision: u64,
     /// Published here.
     pub mine: bool,
-    /// Viewers and seeders that this node's directory knows of.
+    /// Viewers and seeders that this node's supernode knows of, or this node if it is one.
     pub viewers: u32,
     /// There is a small picture of it.
     pub thumbnail: bool,

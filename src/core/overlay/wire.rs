@@ -6,9 +6,9 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    CANDIDATES_MAX, CONTACTS_MAX, Candidate, Contact, DirRequest, DirResponse, FETCH_MAX,
-    HEADS_MAX, PAGE_MAX, PATH_MAX, REVOKE_MAX, SHARDS, STATUS_STREAMS_MAX, SUMMARY_STREAMS_MAX,
-    TicketRequest, TicketResponse, Verdict,
+    AUDIENCES_MAX, CANDIDATES_MAX, CONTACTS_MAX, Candidate, Contact, DirRequest, DirResponse,
+    FETCH_MAX, HEADS_MAX, PAGE_MAX, PATH_MAX, REVOKE_MAX, SHARDS, STATUS_STREAMS_MAX,
+    SUMMARY_STREAMS_MAX, TicketRequest, TicketResponse, Verdict,
 };
 use crate::ids::STRIPES_MAX;
 
@@ -134,7 +134,9 @@ impl Wire for DirRequest {
 impl Wire for DirResponse {
     fn is_bounded(&self) -> bool {
         match self {
-            Self::Accepted { others, heirs, .. } => contacts_fit(others) && contacts_fit(heirs),
+            Self::Accepted { others, heirs, audiences, .. } => {
+                contacts_fit(others) && contacts_fit(heirs) && audiences.len() <= AUDIENCES_MAX
+            }
             Self::Full { others } | Self::Elsewhere { others } => contacts_fit(others),
             Self::Candidates { candidates, .. } => candidates_fit(candidates),
             Self::Page { announcements, .. } => announcements.len() <= PAGE_MAX,

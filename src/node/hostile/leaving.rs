@@ -32,6 +32,7 @@ async fn a_source_ends_and_leaves_though_supernode_and_child_are_frozen() {
                     in_sync: true,
                     load: None,
                     heirs: vec![],
+                    audiences: vec![],
                 }
             }
             _ => DirResponse::Done,

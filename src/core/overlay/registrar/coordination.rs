@@ -96,6 +96,11 @@ impl Coordination {
         of_stream(&self.told, stream).map(|(_, told)| told.viewers).fold(0, u32::saturating_add)
     }
 
+    /// Streams that other supernodes' members carry.
+    pub(super) fn told_of(&self) -> impl Iterator<Item = StreamId> {
+        self.told.iter().map(|((stream, _), _)| *stream)
+    }
+
     /// A supernode tells what its members carry, or, as a coordinator, what it was told.
     pub(in super::super) fn on_summary(
         &mut self,

@@ -228,4 +228,10 @@ fn supernodes_count_viewers_wherever_they_are_registered_and_not_the_source() {
     net.run_until("counted", secs(30), |net| {
         nodes[..2].iter().all(|boss| counted(net, *boss) == Some(3))
     });
+    // Members hear it with their renewals, the source and somebody who takes nothing among them.
+    net.run_until("told", secs(30), |net| nodes.iter().all(|n| counted(net, *n) == Some(3)));
+    for viewer in viewers {
+        net.command(*viewer, Command::Unwatch { stream });
+    }
+    net.run_until("taken back", secs(60), |net| nodes.iter().all(|n| counted(net, *n) == Some(0)));
 }

@@ -8,7 +8,7 @@ TOOLS := tests/install-packages.sh
 WEB := web/dist/index.html
 WEB_SOURCES := $(shell find web/src web/public -type f) web/index.html web/portal.html web/tsconfig.json web/vite.config.ts
 
-.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-camera nat-matrix lab soak glass web test-web pictures bars plots mutants test-long
+.PHONY: help demo build test lint packages test-packages fmt bench bench-peers budget dist test-dist test-container test-camera nat-matrix lab soak glass web test-web pictures bars plots mutants test-long
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ dist: packages $(WEB) ## an archive and a Debian package in target/dist
 test-dist: dist ## install that package into a clean Debian and play a stream there (root)
 	tests/dist/run.sh
 
+test-container: ## build the Containerfile with an engine, run the image, ask its health check (root)
+	tests/container/run.sh
+
 BARS_NODES ?= 1000
 bars: ## every bar of the simulator beside what it measures; BARS_NODES=10000 is the whole size and takes hours
 	$(CARGO) run --locked --release -p astral-netsim -- bars --nodes $(BARS_NODES)
@@ -91,6 +94,7 @@ test-long: test-packages $(WEB) ## what takes long: every player, OBS and Firefo
 	cd web && npm run --silent hls
 	cd web && npm run --silent firefox
 	tests/schemathesis/run.sh
+	$(MAKE) --no-print-directory test-container
 	cd web && TEST_SMOOTH=1 npm run --silent e2e
 
 nat-matrix: test-packages $(WEB) ## every kind of NAT with every other, doctor in each, a UPnP router, dead links (root)

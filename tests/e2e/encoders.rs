@@ -176,7 +176,7 @@ fn push_with(url: &str, frames: u32, more: &[&str]) -> Child {
 }
 
 /// GStreamer pushing its test picture and a tone in real time.
-fn gstreamer_push(url: &str, frames: u32) -> Child {
+pub fn gstreamer_push(url: &str, frames: u32) -> Child {
     let pipeline = format!(
         "videotestsrc is-live=true num-buffers={frames} ! video/x-raw,width=320,height=180,\
          framerate=15/1 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={GOP} \

@@ -5,12 +5,15 @@ use std::{
     fs,
     os::unix::process::CommandExt,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::json;
 
-use crate::harness::{Network, SOON, Scratch, Source, wait_until};
+use crate::{
+    encoders::{frames, gstreamer_push, push},
+    harness::{Network, SOON, Scratch, Source, assert_identical, wait_until},
+};
 
 /// Seconds that each player plays.
 const SECONDS: &str = "10";
@@ -44,7 +47,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 #[ignore = "ten seconds a player and protocol: make test-long"]
-fn mpv_ffplay_and_vlc_play_flv_rtmp_and_hls_with_frames_advancing_and_no_error() {
+fn mpv_ffplay_vlc_and_gstreamer_play_flv_rtmp_and_hls_with_frames_advancing_and_no_error() {
     let scratch = Scratch::new("long");
     let network = Network::found();
     let source = network.publish("long", &scratch.file("cut.flv"), &["--bitrate", "340kbit"]);
@@ -53,6 +56,30 @@ fn mpv_ffplay_and_vlc_play_flv_rtmp_and_hls_with_frames_advancing_and_no_error()
         mpv(url);
         ffplay(url);
         vlc(url, &scratch.file("vlc.ts"));
+        gstreamer(url);
+    }
+}
+
+#[test]
+#[ignore = "twenty seconds an encoder: make test-long"]
+fn ffmpeg_and_gstreamer_publish_for_twenty_seconds_and_another_node_plays_the_same_bytes() {
+    let scratch = Scratch::new("pushers");
+    let network = Network::found();
+    for (name, push) in [("ffmpeg", push as fn(&str, u32) -> Child), ("rtmp2sink", gstreamer_push)]
+    {
+        let (tee, file) = (scratch.file("cut.flv"), scratch.file("played.flv"));
+        let tee_arg = tee.to_str().unwrap();
+        let source = network.member(name, &["publish", name, "--rtmp-in", "--tee", tee_arg]);
+        let viewer = network.play("viewer", &source.ready("stream"), &file, &[]);
+        let mut encoder = push(&source.ready("publish_url"), 20 * 15);
+        assert!(encoder.wait().unwrap().success(), "{name} pushed to its end");
+        wait_until("all pictures cut", SOON, || frames(&tee) == 20 * 15);
+        source.signal("TERM");
+        viewer.wait("ended", SOON, |_| true);
+        let played = frames(&file);
+        println!("{name}: {played} pictures played");
+        assert_identical(&tee, &file);
+        assert!(played > 10 * 15, "{name}: {played} pictures");
     }
 }
 
@@ -124,7 +151,7 @@ fn obs_publishes_and_its_pictures_reach_another_node() {
     let viewer = network.play("viewer", &source.ready("stream"), &file, &[]);
     viewer.wait("playing", 4 * SOON, |_| true);
     // Ten seconds of 30 pictures each; a machine without a graphics card makes fewer.
-    wait_until("OBS was played", 4 * SOON, || crate::encoders::frames(&file) >= 150);
+    wait_until("OBS was played", 4 * SOON, || frames(&file) >= 150);
     // The whole group: xvfb-run has the display and OBS below it.
     let group = format!("-{}", obs.id());
     Command::new("kill").args(["-TERM", "--", &group]).status().unwrap();
@@ -153,6 +180,30 @@ fn ffplay(url: &str) {
     }
     let played = output.status.code() == Some(124) && text(&output).is_empty();
     assert!(played, "{url}: {:?} {}", output.status, text(&output));
+}
+
+/// A pipeline of GStreamer's own demuxers that tells each picture that it shows at its time.
+fn gstreamer(url: &str) {
+    let show = "videoconvert ! fakesink silent=false sync=true";
+    let flv = "flvdemux name=d d.audio ! queue ! fakesink d.video ! queue ! decodebin";
+    let pipeline = if url.starts_with("rtmp:") {
+        format!("rtmp2src location={url} ! {flv} ! {show}")
+    } else if url.ends_with(".flv") {
+        format!("souphttpsrc is-live=true location={url} ! {flv} ! {show}")
+    } else {
+        format!("uridecodebin3 uri={url} ! {show}")
+    };
+    let args = [&["-s", "INT", SECONDS, "gst-launch-1.0", "-v"][..], &words(&pipeline)].concat();
+    let Some(output) = run("timeout", &args, &[]) else { return };
+    let said = text(&output);
+    let pictures = said.matches("chain  ").count();
+    println!("GStreamer {url}: {pictures} pictures");
+    assert!(pictures >= 90, "GStreamer {url}: {pictures} pictures in {SECONDS} s");
+    assert!(!said.contains("ERROR"), "GStreamer {url}");
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
 }
 
 /// VLC refuses to run as root, and writes what it demultiplexed, whose frames are counted.
@@ -185,6 +236,6 @@ fn vlc(url: &str, to: &Path) {
         eprintln!("NOT TESTED with VLC: {}", text(&output));
         return;
     }
-    let frames = crate::encoders::frames(to);
+    let frames = frames(to);
     assert!(frames >= 90, "VLC {url}: {frames} frames in {SECONDS} s\n{}", text(&output));
 }

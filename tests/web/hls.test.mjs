@@ -1,4 +1,5 @@
-// HLS of a node that only forwards, played by hls.js in Chromium: no stall, and close to live.
+// Chromium over a long time: HLS of a node that only forwards, played by hls.js without a stall and close to
+// live, and the page across a change of rendition.
 //
 // For `make test-long`: SECONDS=60 of real time, which a loaded machine can't promise to be smooth.
 
@@ -6,7 +7,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { launch, SOON } from "./browser.mjs";
+import { launch, open, playing, SOON } from "./browser.mjs";
 import { Network } from "./node.mjs";
 
 const require = createRequire(new URL("../../web/package.json", import.meta.url));
@@ -34,6 +35,35 @@ test(`hls.js plays for ${SECONDS} s without a stall, low latency and plain`, { t
       // Far fewer than the source has, on a machine that is busy with other things.
       assert.ok(seen.frames >= 5 * SECONDS, `${seen.frames} pictures`);
     }
+  } finally {
+    await browser.close();
+    await network.close();
+  }
+});
+
+test("the page plays on when the smaller picture takes over", { timeout: 6 * SOON }, async () => {
+  const network = await Network.found();
+  const browser = await launch();
+  try {
+    const picture = ["--test", "--size", "640x360", "--fps", "15", "--bitrate", "1Mbit", "--rendition", "240p"];
+    const source = await network.join("source", ["publish", "ladder", ...picture, "--uplink", "20Mbit"]);
+    const viewer = await network.join("viewer", ["run", "--max-copies", "0"]);
+    const { page, errors } = await open(browser, viewer.web);
+    await page.locator(".card", { hasText: "ladder" }).getByRole("link").click();
+    console.log("before:", JSON.stringify(await playing(page)));
+    // Room for two of the full picture's four stripes, and for all of the small one.
+    const token = readFileSync(source.ready.token_file, "utf8").trim();
+    const told = await fetch(`${source.ready.api}/api/v1/settings`, {
+      method: "PATCH",
+      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ uplink: "800kbit" }),
+    });
+    assert.equal(told.status, 200);
+    await page.waitForFunction(() => document.querySelector(".screen video")?.videoWidth === 426, null, { timeout: 2 * SOON });
+    await page.locator(".chip", { hasText: "240p" }).waitFor();
+    await page.evaluate(() => (window.seen = undefined));
+    console.log("after:", JSON.stringify(await playing(page)));
+    assert.deepEqual(errors, [], "nothing in the console");
   } finally {
     await browser.close();
     await network.close();

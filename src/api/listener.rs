@@ -19,9 +19,9 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// HTTP connections at the same time; further ones wait in the system's queue. A page and its
-/// players use about ten.
-pub const CONNECTIONS_MAX: usize = 256;
+/// HTTP connections at the same time; further ones wait in the system's queue. Two hundred players are
+/// promised, of which one of HLS keeps up to four open, and a page some ten.
+pub const CONNECTIONS_MAX: usize = 1_024;
 
 /// A peer that takes no byte this long loses its connection: a player that stopped reading has long
 /// been moved to a newer keyframe, and only holds a place.

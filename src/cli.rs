@@ -16,6 +16,7 @@ mod host;
 mod ladder;
 mod man;
 mod output;
+mod picture;
 mod play;
 mod publish;
 mod record;

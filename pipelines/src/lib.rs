@@ -38,7 +38,7 @@ pub use encoder::Encoder;
 pub use error::{CaptureError, InitError, PlayError};
 pub use inventory::{Missing, Purpose, inventory};
 pub use microphone::Mic;
-pub use picture::jpeg;
+pub use picture::{PictureCoding, jpeg};
 pub use play::{KEYS, PlaySink, PlaySpec, PlayStats, Player, PlayerEvent, PlayerInput};
 pub use remux::{Container, ToFlv};
 

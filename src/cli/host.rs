@@ -31,8 +31,8 @@ use crate::{
     config::{NodeArgs, Relay, Role, Settings},
     edge::{local::Access, rtmp::Certificate},
     node::{
-        Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, PictureMaker,
-        RELAY_CIRCUITS_DEFAULT, RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, caught,
+        Event, Handle, Node, NodeConfig, PRIVATE_STREAMS_DEFAULT, RELAY_CIRCUITS_DEFAULT,
+        RELAY_RATE_DEFAULT, RelayChoice, RoleChoice, Running, caught,
     },
 };
 
@@ -353,7 +353,7 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
         private_streams: settings.private_streams.unwrap_or(PRIVATE_STREAMS_DEFAULT),
         member_capacity: settings.members_max,
         journal: settings.journal.clone(),
-        picture_maker: Some(PictureMaker::new(astral_pipelines::jpeg)),
+        picture_maker: Some(super::picture::maker()),
         ..NodeConfig::default()
     })
 }

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use astral_core::ids::StreamId;
+use astral_core::{ids::StreamId, media::flv::Codec};
 use bytes::Bytes;
 use libp2p::{
     StreamProtocol,
@@ -33,20 +33,24 @@ const WANT_BYTES: usize = 1 + 32 + 32;
 /// The flag with which the asked one may ask another.
 const MAY_ASK: u8 = 1;
 
-/// Makes a JPEG of at most [`PICTURE_BYTES_MAX`] bytes from a decoder configuration (`avcC`) and a
-/// keyframe of H.264 as FLV has them; `None` when it can't. Blocks.
+/// Makes a JPEG of at most [`PICTURE_BYTES_MAX`] bytes from a decoder configuration and a keyframe of a
+/// codec, as FLV has them; `None` when it can't. Blocks.
 #[derive(Clone)]
-pub struct PictureMaker(Arc<dyn Fn(Bytes, Bytes) -> Option<Bytes> + Send + Sync>);
+pub struct PictureMaker(Arc<Make>);
+
+type Make = dyn Fn(Codec, Bytes, Bytes) -> Option<Bytes> + Send + Sync;
 
 impl PictureMaker {
     /// From a function that may block.
-    pub fn new(make: impl Fn(Bytes, Bytes) -> Option<Bytes> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        make: impl Fn(Codec, Bytes, Bytes) -> Option<Bytes> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(make))
     }
 
     /// Makes one, unless it comes out too large.
-    pub(super) fn make(&self, config: Bytes, keyframe: Bytes) -> Option<Bytes> {
-        (self.0)(config, keyframe).filter(|picture| picture.len() <= PICTURE_BYTES_MAX)
+    pub(super) fn make(&self, codec: Codec, config: Bytes, keyframe: Bytes) -> Option<Bytes> {
+        (self.0)(codec, config, keyframe).filter(|picture| picture.len() <= PICTURE_BYTES_MAX)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use astral_pipelines::{Container, OpusToAac, Sound, ToFlv};
+use astral_pipelines::{Container, OpusToAac, PictureCoding, Sound, ToFlv};
 use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -144,9 +144,57 @@ async fn a_keyframe_becomes_a_small_jpeg() {
     let (config, keyframe) = (body(Tag::is_avc_header), body(Tag::is_keyframe));
     let jpeg = move |config: &[u8]| {
         let (config, keyframe) = (Bytes::copy_from_slice(config), keyframe.clone().into());
-        astral_pipelines::jpeg(config, keyframe)
+        astral_pipelines::jpeg(PictureCoding::H264, config, keyframe)
     };
     let picture = jpeg(&config).unwrap();
     assert!(picture.starts_with(b"\xff\xd8\xff") && picture.len() < 24 * 1_024);
     assert_eq!(jpeg(b"no configuration"), None);
+}
+
+/// The decoder configuration and the first frame of a file that ffmpeg encodes, as MP4 has them.
+fn coded(encoder: &str, file: &str) -> (Bytes, Bytes) {
+    let path = folder("coded").join(file);
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=192x108:rate=5"])
+        .args(["-frames:v", "3", "-c:v", encoder, "-pix_fmt", "yuv420p"])
+        .args(if encoder == "libx265" {
+            &["-tag:v", "hvc1", "-x265-params", "log-level=0"][..]
+        } else {
+            &[]
+        })
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success(), "{encoder}");
+    let read =
+        format!("filesrc location={} ! qtdemux ! appsink name=out sync=false", path.display());
+    let pipeline = gst::parse::launch(&read).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let out = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let sample = out.pull_sample().unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
+    let bytes = |buffer: &gst::BufferRef| Bytes::copy_from_slice(&buffer.map_readable().unwrap());
+    let config = sample.caps().unwrap().structure(0).unwrap().get::<gst::Buffer>("codec_data");
+    (config.map(|config| bytes(&config)).unwrap_or_default(), bytes(sample.buffer().unwrap()))
+}
+
+#[test]
+fn keyframes_of_hevc_av1_and_vp9_become_small_jpegs_too() {
+    if !crate::common::has("ffmpeg") {
+        println!("skipped: ffmpeg is not installed");
+        return;
+    }
+    astral_pipelines::init().unwrap();
+    for (coding, encoder, file) in [
+        (PictureCoding::Hevc, "libx265", "hevc.mp4"),
+        (PictureCoding::Av1, "libaom-av1", "av1.mp4"),
+        (PictureCoding::Vp9, "libvpx-vp9", "vp9.mp4"),
+    ] {
+        let (config, keyframe) = coded(encoder, file);
+        let picture = astral_pipelines::jpeg(coding, config, keyframe);
+        let picture = picture.unwrap_or_else(|| panic!("{coding:?}: no picture"));
+        // Bars and a test pattern do not fit into what a single colour takes.
+        assert!(picture.starts_with(b"\xff\xd8\xff") && picture.len() > 2 * 1_024, "{coding:?}");
+        assert!(picture.len() < 24 * 1_024, "{coding:?}");
+    }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use astral_core::media::{
-    flv::{Codec, HeaderClass, HeaderSlot, TagKind},
+    flv::{Codec, HeaderClass, HeaderSlot, Tag, TagKind},
     normalize::MediaTag,
 };
 use bytes::Bytes;
@@ -20,8 +20,11 @@ use crate::node::{error::PushError, pictures::PictureHash};
 
 /// From one picture to the next.
 const EVERY: Duration = Duration::from_secs(30);
-/// Frame type and codec, packet type, composition time: what precedes H.264 in a classic tag.
+/// What precedes a picture: frame type and codec, packet type and composition time in a classic tag;
+/// packet type and FourCC in an enhanced one ...
 const ENVELOPE_BYTES: usize = 5;
+/// ... and with one packet type of H.264 and HEVC a composition time behind it.
+const TIMED_ENVELOPE_BYTES: usize = 8;
 
 /// How far the portrait is.
 #[derive(Debug, Default)]
@@ -59,22 +62,62 @@ impl Publisher {
         }
         let is_due = self.portrait.made_at.is_none_or(|at| at.elapsed() >= EVERY);
         let tag = &media.tag;
-        let is_plain = tag.body.first().is_some_and(|first| first & 0x80 == 0);
-        let is_picture = tag.kind == TagKind::Video && tag.is_keyframe() && is_plain;
-        if !is_due || !is_picture || tag.video_codec() != Some(Codec::Avc) {
+        if !is_due || tag.kind != TagKind::Video || !tag.is_keyframe() {
             return;
         }
         let slot = HeaderSlot { class: HeaderClass::VideoSequence, track: 0 };
         let Some(header) = self.headers.get(&slot) else { return };
-        let inside = |body: &Bytes| body.slice(ENVELOPE_BYTES.min(body.len())..);
-        let (config, keyframe) = (inside(&header.tag.body), inside(&tag.body));
+        let Some(codec) = header.tag.video_codec() else { return };
+        let (config, keyframe) = (inside(&header.tag, codec), inside(tag, codec));
+        let (Some(config), Some(keyframe)) = (config, keyframe) else { return };
         let (reply, made) = oneshot::channel();
         let maker = maker.clone();
         tokio::task::spawn_blocking(move || {
             // The publisher may be gone.
-            let _ = reply.send(maker.make(config, keyframe));
+            let _ = reply.send(maker.make(codec, config, keyframe));
         });
         self.portrait.making = Some(made);
         self.portrait.made_at = Some(Instant::now());
+    }
+}
+
+/// What a plain tag of a picture carries; `None` for extensions and several tracks.
+fn inside(tag: &Tag, codec: Codec) -> Option<Bytes> {
+    let body = &tag.body;
+    let first = *body.first()?;
+    let (is_enhanced, packet) = (first & 0x80 != 0, first & 0x0f);
+    let at = match packet {
+        _ if !is_enhanced => ENVELOPE_BYTES,
+        1 if matches!(codec, Codec::Avc | Codec::Hevc) => TIMED_ENVELOPE_BYTES,
+        0 | 1 | 3 => ENVELOPE_BYTES,
+        _ => return None,
+    };
+    (body.len() > at).then(|| body.slice(at..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_found_behind_each_envelope() {
+        let behind = |body: &'static [u8], codec| {
+            let tag = Tag { kind: TagKind::Video, timestamp_ms: 0, body: Bytes::from_static(body) };
+            inside(&tag, codec)
+        };
+        let found = Some(Bytes::from_static(b"picture"));
+        assert_eq!(behind(b"\x17\x01\0\0\0picture", Codec::Avc), found);
+        assert_eq!(behind(b"\x91hvc1\0\0\0picture", Codec::Hevc), found);
+        assert_eq!(behind(b"\x93hvc1picture", Codec::Hevc), found);
+        assert_eq!(behind(b"\x91av01picture", Codec::Av1), found);
+        assert_eq!(behind(b"\x90vp09picture", Codec::Vp9), found);
+        for (none, codec) in [
+            (&b"\x97hvc1picture"[..], Codec::Hevc),
+            (b"\x91hvc1\0\0\0", Codec::Hevc),
+            (b"\x93hvc1", Codec::Hevc),
+            (b"", Codec::Avc),
+        ] {
+            assert_eq!(behind(none, codec), None, "{none:?}");
+        }
     }
 }

@@ -177,37 +177,14 @@ impl<P: Payload> Flow<P> {
 
     /// Media time until the next keyframe, if they go on as before.
     pub(crate) fn next_keyframe_in(&self) -> Duration {
-        self.next_keyframe_ms().map_or(KEYFRAMES_APART, |due_ms| {
-            Duration::from_millis(due_ms.saturating_sub(self.ring.newest_ms()))
-        })
-    }
-
-    /// The first held chunk of a stripe that may belong to the next keyframe, when it is due by now: it
-    /// may have begun on another stripe already, of which nothing is here.
-    pub(crate) fn before_next_keyframe(&self, stripe: Stripe) -> Option<StripePoint> {
-        let due_ms = self.next_keyframe_ms()?.saturating_sub(KEYFRAME_EARLY_MS);
-        let (head, _) = self.ring.stripe_head(stripe)?;
-        let mut first = None;
-        for stripe_seq in (head.saturating_sub(LOOK_BACK)..=head).rev() {
-            let Some(seq) = self.ring.seq_of(stripe, stripe_seq) else { break };
-            let held = self.ring.get(seq)?;
-            if held.chunk.header().time_ms < due_ms {
-                break;
-            }
-            first = Some(StripePoint { stripe_seq, seq });
-        }
-        first
-    }
-
-    /// Media time of the next keyframe, if they go on as before; `None` while none was seen.
-    fn next_keyframe_ms(&self) -> Option<u64> {
         let time_of = |seq: &u64| self.ring.get(*seq).map(|held| held.chunk.header().time_ms);
         let mut times = self.ring.keyframes().iter().rev().filter_map(time_of);
-        let last = times.next()?;
+        let Some(last) = times.next() else { return KEYFRAMES_APART };
         let apart = times
             .next()
             .map_or(KEYFRAMES_APART, |before| Duration::from_millis(last.saturating_sub(before)));
-        Some(last.saturating_add(u64::try_from(apart.as_millis()).unwrap_or(u64::MAX)))
+        let since = Duration::from_millis(self.ring.newest_ms().saturating_sub(last));
+        apart.saturating_sub(since)
     }
 
     /// Age of a stripe's newest chunk in milliseconds.
@@ -273,7 +250,3 @@ impl<P: Payload> Flow<P> {
 
 /// Between two keyframes while only one was seen: what encoders for live streams are told to do.
 const KEYFRAMES_APART: Duration = Duration::from_secs(2);
-/// A keyframe may come so much before its time: two frames of 25 a second.
-const KEYFRAME_EARLY_MS: u64 = 80;
-/// Chunks of a stripe that are looked through for the beginning of a keyframe: more than a second.
-const LOOK_BACK: u64 = 16;

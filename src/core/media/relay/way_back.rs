@@ -63,7 +63,7 @@ impl WayBack {
         let chunks = next.stripe_seq.saturating_sub(keyframe.stripe_seq);
         let takes = self.spare.map_or(0, |spare| (self.owed + chunks) * 1_000 / spare);
         if Duration::from_millis(takes) > flow.next_keyframe_in() {
-            return Some(flow.before_next_keyframe(stripe).unwrap_or(next));
+            return Some(next);
         }
         self.owed += chunks;
         Some(keyframe)

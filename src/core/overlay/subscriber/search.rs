@@ -12,7 +12,6 @@ use super::{
     super::{
         Ask, AskAnswer, AskStripe, Event, MoveCause, NoCapacityReason, Output, PATH_MAX,
         RefuseReason, RequestId, TicketRequest, Verdict,
-        candidates::Teller,
         forwarder::Forwarder,
         local::{Local, Purpose},
     },
@@ -93,7 +92,7 @@ impl Subscriber {
                 }
             }
         }
-        self.candidates.merge(local, answer.redirect, Teller::Peer);
+        self.candidates.merge(local, answer.redirect);
         self.release(local, &unwanted);
         self.promote_ready(local, forwarder);
     }
@@ -173,10 +172,6 @@ impl Subscriber {
                 | RefuseReason::NotParty
                 | RefuseReason::Malformed => search.refused += 1,
             }
-            // It seeks a parent itself, perhaps for the same death, and may soon have one.
-            if matches!(reason, RefuseReason::NotCarrying | RefuseReason::Loop) {
-                search.hollow.push((from, local.now + HOLLOW_PAUSE));
-            }
         }
         self.candidates.refused(from, reason, local.now);
     }
@@ -243,27 +238,22 @@ impl Subscriber {
             let joining = seat.cause == MoveCause::Joined;
             let Some(search) = &mut seat.search else { continue };
             let hedge = if joining { tuning.hedge } else { tuning.hedge_failover };
-            // A stripe that runs dry is asked for at two nodes at once.
-            let wait = |asks: usize| if !joining && asks == 1 { Duration::ZERO } else { hedge };
             let idle = search.in_flight.is_empty();
             let hedged = search.in_flight.len() < tuning.asks_parallel_max
-                && search.last_ask_at + wait(search.asks) <= now;
+                && search.last_ask_at + hedge <= now;
             if now >= search.deadline || search.asks >= tuning.asks_per_round_max {
                 search.next_at = search.deadline.max(now);
                 continue;
             }
             if !idle && !hedged {
-                search.next_at = search.last_ask_at + wait(search.asks);
+                search.next_at = search.last_ask_at + hedge;
                 continue;
             }
-            search.revisit(now);
-            let asks = u32::try_from(search.asks).unwrap_or(u32::MAX);
             let first = seat.plead.filter(|_| search.asks == 0);
             let best = first.or_else(|| {
                 loop {
                     let of_all = (&taken, &asked);
-                    let best =
-                        self.candidates.best(local, stripe, &search.visited, of_all, gives, asks);
+                    let best = self.candidates.best(local, stripe, &search.visited, of_all, gives);
                     // Own children cannot be parents.
                     match best {
                         Some(node) if forwarder.feeds(self.stream, node, stripe) => {
@@ -274,14 +264,13 @@ impl Subscriber {
                 }
             });
             let Some(node) = best else {
-                let again = search.hollow.iter().map(|(_, at)| *at).min();
-                search.next_at = again.unwrap_or(search.deadline).min(search.deadline);
+                search.next_at = search.deadline;
                 continue;
             };
             search.visited.insert(node);
             search.asks += 1;
             search.last_ask_at = now;
-            search.next_at = now + wait(search.asks);
+            search.next_at = now + hedge;
             *taken.entry(node).or_default() += 1;
             *asked.entry(node).or_default() += 1;
             plan.entry(node).or_default().push(stripe);
@@ -406,19 +395,7 @@ impl Search {
             full: Vec::new(),
             unreachable: 0,
             refused: 0,
-            hollow: Vec::new(),
         }
-    }
-
-    /// Those that had nothing themselves a while ago may be asked again.
-    fn revisit(&mut self, now: Timestamp) {
-        let visited = &mut self.visited;
-        self.hollow.retain(|(node, at)| {
-            if *at <= now {
-                visited.remove(node);
-            }
-            *at > now
-        });
     }
 
     const fn reason(&self) -> NoCapacityReason {
@@ -434,24 +411,5 @@ impl Search {
     }
 }
 
-/// Who had nothing to give is asked again after this: two round trips and a promise kept (guess).
-const HOLLOW_PAUSE: Duration = Duration::from_millis(400);
 /// How long the directory's first answer is waited for.
 const JOIN_PATIENCE: Duration = Duration::from_millis(300);
-
-#[cfg(test)]
-mod tests {
-    use super::{super::super::testnet::node, *};
-
-    #[test]
-    fn who_had_nothing_to_give_is_asked_again_in_the_same_round() {
-        let at = Timestamp::from_millis;
-        let mut search = Search::new(BTreeSet::from([node(1), node(2)]), at(3_000), at(0));
-        search.hollow.push((node(2), at(500)));
-        search.revisit(at(499));
-        assert!(search.visited.contains(&node(2)), "not yet");
-        search.revisit(at(500));
-        assert_eq!(search.visited, BTreeSet::from([node(1)]), "whoever is full stays visited");
-        assert!(search.hollow.is_empty());
-    }
-}

@@ -79,8 +79,6 @@ pub(in super::super) struct Search {
     pub(super) full: Vec<NodeId>,
     pub(super) unreachable: u32,
     pub(super) refused: u32,
-    /// Those that had nothing to give themselves, and when they may be asked again.
-    pub(super) hollow: Vec<(NodeId, Timestamp)>,
 }
 
 impl Seat {

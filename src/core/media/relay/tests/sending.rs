@@ -162,31 +162,6 @@ fn a_joiner_begins_where_the_picture_is_soonest() {
 }
 
 #[test]
-fn a_joiner_gets_a_keyframe_that_has_begun_on_another_stripe() {
-    // Half of the stripes reach the parent 300 ms later than the others: for so long a keyframe is on
-    // its way, and what comes next on the early stripes lies behind it.
-    let (source, parent, detour, joiner) = (node(0), node(1), node(2), node(3));
-    for (late, joins) in [(0, 6_050), (1, 6_050), (0, 6_200), (1, 6_200)] {
-        let mut net = Net::new(Camera::new(100, 4, Bitrate::from_kbps(800), 50), 3);
-        net.input(parent, RelayInput::Uplink { ceiling: Some(Bitrate::from_kbps(1_200)) });
-        net.feed(detour, &[source], ms(150));
-        net.connect(source, parent, ms(10));
-        net.connect(detour, parent, ms(150));
-        let all = net.all();
-        for stripe in all.iter() {
-            let from = if stripe % 2 == late { detour } else { source };
-            net.grant(from, parent, all, StripeSet::EMPTY);
-            net.promote(parent, from, stripe);
-        }
-        net.attach(joiner, 1, Policy::KeepAll);
-        net.script_at(at(joins), 1);
-        net.run_script(at(12_000), |net, _| net.feed(joiner, &[parent], ms(10)));
-        let first = net.got(joiner, 1)[0].header.time_ms;
-        assert_eq!(first, 6_000, "stripes of {late} late, joins at {joins} ms");
-    }
-}
-
-#[test]
 fn a_slow_child_sheds_stripes_from_the_highest_and_the_others_see_nothing() {
     let mut net = Net::new(camera(4), 3);
     for child in [1, 2, 3] {

@@ -3,12 +3,15 @@
 //! Owns nothing but the list; the work is in `support/hot_path.rs`. `cargo bench -p astral-core
 //! --bench micro`.
 
+#[path = "support/deciding.rs"]
+mod deciding;
 #[path = "support/hot_path.rs"]
 mod hot_path;
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
+use deciding::Deciding;
 use hot_path::{CHUNKS_PER_PICTURE, Forwarding, Made, parse, read_flv};
 
 fn chunks(bench: &mut Criterion) {
@@ -58,10 +61,21 @@ fn relay(bench: &mut Criterion) {
     }
 }
 
+fn overlay(bench: &mut Criterion) {
+    for children in [10_u16, 50, 200] {
+        let mut node = Deciding::with(children);
+        let mut group = bench.benchmark_group(format!("overlay, {children} children"));
+        group.throughput(Throughput::Elements(node.second()));
+        group.bench_function("a second's inputs", |b| b.iter(|| node.second()));
+        group.finish();
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     chunks(&mut criterion);
     flv(&mut criterion);
     relay(&mut criterion);
+    overlay(&mut criterion);
     criterion.final_summary();
 }

@@ -72,6 +72,9 @@ try {
     await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
   }
   await shoot(page, "publish");
+  await page.getByRole("link", { name: "About" }).click();
+  await page.getByRole("heading", { name: "About Astral" }).waitFor();
+  await shoot(page, "about");
   const visitor = await open(browser, network.supernode.ready.portal, { viewport: { width: 1280, height: 800 } });
   await visitor.page.locator(".card").nth(films.length - 1).waitFor();
   await visitor.page.waitForFunction(shown, films.length, { timeout: 90_000 });

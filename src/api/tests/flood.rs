@@ -53,6 +53,19 @@ async fn keep_up(mut socket: Socket, epoch: Instant, count: usize) -> Vec<u64> {
     late
 }
 
+/// Asks for the node's health twenty times a second; how long each answer took, in microseconds.
+async fn ask_health(server: Arc<Server>, took: Arc<Mutex<Vec<u64>>>) {
+    let mut tick = interval(Duration::from_millis(50));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let asked = Instant::now();
+        let answer = server.raw("GET", "/healthz", "", "").await;
+        assert_eq!(answer.status, 200);
+        took.lock().unwrap().push(asked.elapsed().as_micros() as u64);
+    }
+}
+
 /// Tells `seconds` of storm to followers that keep up; how late all events came to all of them.
 async fn storm(server: &Server, seconds: usize) -> Vec<u64> {
     let epoch = Instant::now();
@@ -85,7 +98,7 @@ fn at(late: &[u64], share: f64) -> f64 {
 
 fn tell(what: &str, late: &[u64]) {
     println!(
-        "{what}: {} events read, late by {:.1} ms (median), {:.1} ms (99 %), {:.1} ms (most)",
+        "{what}: {} times, after {:.1} ms (median), {:.1} ms (99 %), {:.1} ms (most)",
         late.len(),
         at(late, 0.5),
         at(late, 0.99),
@@ -104,14 +117,20 @@ fn resident() -> u64 {
 async fn a_hundred_slow_followers_and_ten_thousand_events_a_second_disturb_nobody() {
     let server = Arc::new(server().await);
     let alone = storm(&server, 10).await;
-    tell("with nobody slow", &alone);
+    tell("events with nobody slow", &alone);
     let before = resident();
     let mut crawling = JoinSet::new();
     for _ in 0..SLOW {
         crawling.spawn(crawl(server.clone()));
     }
+    let health = Arc::new(Mutex::new(Vec::new()));
+    let asking = tokio::spawn(ask_health(server.clone(), Arc::clone(&health)));
     let beside = storm(&server, 30).await;
-    tell(&format!("with {SLOW} slow ones"), &beside);
+    asking.abort();
+    tell(&format!("events with {SLOW} slow ones"), &beside);
+    let mut health = std::mem::take(&mut *health.lock().unwrap());
+    health.sort_unstable();
+    tell("health beside them", &health);
     let grown = resident().saturating_sub(before + beside.len() as u64 * 16);
     crawling.shutdown().await;
     let metrics = server.raw("GET", "/metrics", "", "").await.body;
@@ -124,4 +143,5 @@ async fn a_hundred_slow_followers_and_ten_thousand_events_a_second_disturb_nobod
     assert!(grown < GROWTH_MAX, "{grown} bytes more");
     // Not how fast this machine is, but that the slow ones make little difference on it.
     assert!(at(&beside, 0.5) < 10.0 * at(&alone, 0.5).max(20.0));
+    assert!(at(&health, 0.5) < 10.0 * at(&alone, 0.5).max(20.0));
 }

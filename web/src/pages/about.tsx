@@ -40,8 +40,8 @@ export function About(): JSX.Element {
         <Choices<Theme> legend="Colours" name="theme" value={theme.value} onChange={(value) => (theme.value = value)}
           options={[{ value: "auto", label: "As the system" }, { value: "light", label: "Light" }, { value: "dark", label: "Dark" }]} />
         <p class="field small muted">
-          It is served by your own node, works offline and loads nothing from elsewhere. Chromium is tested; Firefox and
-          Safari have what it needs. On iPhones, which lack Media Source Extensions, open the stream's HLS address instead.
+          It is served by your own node, works offline and loads nothing from elsewhere. Chromium and Firefox are tested;
+          Safari has what it needs. On iPhones, which lack Media Source Extensions, open the stream's HLS address instead.
         </p>
       </section>
       <section class="panel">

@@ -4,7 +4,7 @@
 //!
 //! Owns the child's side of both protocols. Does not own what is counted (`counter`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use astral::node::StreamRef;
 use astral_core::{
@@ -44,6 +44,8 @@ const TICKETS: StreamProtocol = StreamProtocol::new("/astral/ticket/1");
 const FEEDS: StreamProtocol = StreamProtocol::new("/astral/feed/1");
 /// Stripes of the stream under test.
 const K: u8 = 8;
+/// Questions for tickets before a child gives up.
+const TRIES_MAX: u32 = 40;
 /// Bytes of a tag before its body.
 const TAG_HEAD: usize = 11;
 
@@ -106,7 +108,7 @@ async fn connect(transport: &str, address: &Multiaddr) -> (NodeId, Control) {
 pub fn swarm(transport: &str, key: Keypair) -> Swarm<Behaviour> {
     let builder = SwarmBuilder::with_existing_identity(key).with_tokio();
     let idle = |config: libp2p::swarm::Config| {
-        config.with_idle_connection_timeout(std::time::Duration::from_secs(3_600))
+        config.with_idle_connection_timeout(Duration::from_secs(3_600))
     };
     let behaviour = |_: &Keypair| Behaviour::new();
     match transport {
@@ -131,9 +133,18 @@ async fn follow(
     stream: StreamId,
     report: mpsc::Sender<News>,
 ) {
-    let asked = control.open_stream(parent, TICKETS).await.expect("the parent has tickets");
-    let granted = granted(&ask(asked, node, stream).await);
-    assert_eq!(granted, usize::from(K), "every stripe is granted");
+    // A relay that has just begun may not have every stripe yet.
+    let mut tries = 0;
+    loop {
+        let asked = control.open_stream(parent, TICKETS).await.expect("the parent has tickets");
+        let answer = ask(asked, node, stream).await;
+        if granted(&answer) == usize::from(K) {
+            break;
+        }
+        tries += 1;
+        assert!(tries < TRIES_MAX, "not every stripe is granted: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
     let feed = control.open_stream(parent, FEEDS).await.expect("the parent has feeds");
     let mut feed = feed.compat();
     let mut said = BytesMut::new();

@@ -25,11 +25,15 @@ impl Process {
     pub fn start(core: usize, args: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("own path"));
         command.args(args);
-        Self::spawn(core, command)
+        Self::pinned(core, command, Stdio::inherit())
     }
 
-    /// Starts any program, pinned to one core where `taskset` is there.
+    /// Starts any program, pinned to one core where `taskset` is there; what it logs is not shown.
     pub fn spawn(core: usize, command: Command) -> Self {
+        Self::pinned(core, command, Stdio::null())
+    }
+
+    fn pinned(core: usize, command: Command, stderr: Stdio) -> Self {
         let pinned = Command::new("taskset").arg("-V").stdout(Stdio::null()).status().is_ok();
         let mut command = if pinned {
             let mut pinning = Command::new("taskset");
@@ -42,7 +46,7 @@ impl Process {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("a process of the benchmark");
         let stdin = child.stdin.take().expect("stdin");

@@ -44,6 +44,8 @@ const TICKETS: StreamProtocol = StreamProtocol::new("/astral/ticket/1");
 const FEEDS: StreamProtocol = StreamProtocol::new("/astral/feed/1");
 /// Stripes of the stream under test.
 const K: u8 = 8;
+/// From one child's join to the next one's.
+const BETWEEN_JOINS: Duration = Duration::from_millis(30);
 /// Questions for tickets before a child gives up.
 const TRIES_MAX: u32 = 40;
 /// Bytes of a tag before its body.
@@ -55,11 +57,14 @@ pub async fn followers(transport: &str, n: usize, address: &str, links: &str) {
     let (address, children) = connections(transport, n, address).await;
     told_to_follow(n).await;
     let (report, reports) = mpsc::channel(4_096);
-    for (at, (node, control)) in children.into_iter().enumerate() {
-        let stream = streams[at % streams.len()];
-        tokio::spawn(follow(node, control, peer_of(&address), stream, report.clone()));
-    }
-    drop(report);
+    tokio::spawn(async move {
+        for (at, (node, control)) in children.into_iter().enumerate() {
+            let stream = streams[at % streams.len()];
+            tokio::spawn(follow(node, control, peer_of(&address), stream, report.clone()));
+            // A node bounds the greetings that it answers at the same moment.
+            tokio::time::sleep(BETWEEN_JOINS).await;
+        }
+    });
     count(n, reports).await;
 }
 

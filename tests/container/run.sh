@@ -29,7 +29,7 @@ finish() {
     fi
     buildah rm --all >/dev/null 2>&1 || true
     umount "$out/images/overlay" 2>/dev/null || true
-    rm -rf --one-file-system "$out/images" "$out/run" "$out/root"
+    rm -rf --one-file-system "$out/images" "$out/run" "$out/standin"
 }
 trap finish EXIT
 mkdir -p "$out/build"
@@ -45,15 +45,15 @@ inside() {
 stand_in() {
     image=$1
     shift
-    [ -e "$out/root/usr" ] || {
+    [ -e "$out/standin/usr" ] || {
         echo "test-container: $image cannot be pulled, Debian's own packages stand in"
-        debootstrap --variant=minbase bookworm "$out/root" "${mirror:-http://deb.debian.org/debian}" >"$out/debootstrap.log"
-        # The proxies that this machine needs are needed there.
-        cp -r /etc/apt/apt.conf.d "$out/root/etc/apt/" 2>/dev/null || true
-        rm -rf "$out/root/var/cache/apt"
+        debootstrap --variant=minbase bookworm "$out/standin" "${mirror:-http://deb.debian.org/debian}" >"$out/debootstrap.log"
+        # Where a proxy or a mirror is needed here, it is needed there.
+        cp -r /etc/apt/apt.conf.d "$out/standin/etc/apt/" 2>/dev/null || true
+        rm -rf "$out/standin/var/cache/apt"
     }
     made=$(buildah from scratch)
-    buildah add -q "$made" "$out/root" / >/dev/null
+    buildah add -q "$made" "$out/standin" / >/dev/null
     if [ $# -gt 0 ]; then
         inside "$made" apt-get update -qq
         inside "$made" apt-get install -y -qq --no-install-recommends "$@" >"$out/stand-in.log" 2>&1
@@ -68,6 +68,8 @@ stand_in() {
         for part in bin lib; do
             buildah add -q "$made" "$toolchain/$part" "/usr/local/$part" >/dev/null
         done
+        # As in the real one, so that the crates lie where they are lent to.
+        buildah config --env CARGO_HOME=/usr/local/cargo "$made"
         ;;
     esac
     buildah config --cmd /bin/sh "$made"
@@ -86,15 +88,14 @@ for image in $(sed -n 's/^FROM \([^ ]*\).*/\1/p' Containerfile | sort -u); do
     *) echo "test-container: nothing stands in for $image" >&2 && exit 1 ;;
     esac
 done
-rm -rf --one-file-system "$out/root"
+rm -rf --one-file-system "$out/standin"
 
 # The steps as they are; what cargo has fetched and built before is lent to it.
 registry=${CARGO_HOME:-$HOME/.cargo}/registry
 mkdir -p "$registry"
 printf '[build]\nbuild-dir = "/var/cache/build"\n' >"$out/cargo.toml"
 buildah build --isolation chroot --format docker --volume "$out/cargo.toml:/.cargo/config.toml:ro" \
-    --volume "$out/build:/var/cache/build" --volume "$registry:/root/.cargo/registry" \
-    --volume "$registry:/usr/local/cargo/registry" \
+    --volume "$out/build:/var/cache/build" --volume "$registry:/usr/local/cargo/registry" \
     --tag astral --file Containerfile . >"$out/build.log" 2>&1 || {
     tail -40 "$out/build.log" >&2
     exit 1

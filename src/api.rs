@@ -19,7 +19,7 @@ mod guard;
 mod handle;
 mod healthz;
 pub mod history;
-pub mod ladder;
+mod ladder;
 mod listener;
 pub mod local;
 mod logs;

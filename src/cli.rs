@@ -10,6 +10,7 @@ mod demo;
 mod devices;
 mod doctor;
 mod duration;
+mod encoder_rate;
 mod figures;
 mod folders;
 mod host;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::error::CaptureError;
 use crate::outlet::{Outlet, Shutter};
 
-pub use spec::{CaptureSource, CaptureSpec, RenditionSpec};
+pub use spec::{AUDIO_KBPS, CaptureSource, CaptureSpec, RenditionSpec};
 
 /// How many events wait for a slow receiver: about three seconds of 30 pictures and 47 pieces of sound.
 /// When they are full the pipeline waits, and raw pictures are dropped in front of the encoder.

@@ -31,7 +31,7 @@ use std::sync::OnceLock;
 use gst::prelude::*;
 use gstreamer as gst;
 
-pub use capture::{Capture, CaptureEvent, CaptureSource, CaptureSpec, RenditionSpec};
+pub use capture::{AUDIO_KBPS, Capture, CaptureEvent, CaptureSource, CaptureSpec, RenditionSpec};
 pub use convert::{ConvertError, OpusToAac, Sound};
 pub use device::{Device, DeviceKind, devices};
 pub use encoder::Encoder;

@@ -8,9 +8,6 @@ use clap::ValueEnum;
 
 use crate::node::Lower;
 
-/// Bits per second of the encoded sound, in thousands.
-pub const AUDIO_KBPS: u32 = 128;
-
 /// As `--rendition` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Height {
@@ -81,11 +78,11 @@ pub fn smaller(
     heights.into_iter().map(smaller).collect()
 }
 
-/// The same as they are published.
-pub fn published(renditions: &[RenditionSpec]) -> Vec<Lower> {
+/// The same as they are published, with sound of `audio_kbps`.
+pub fn published(renditions: &[RenditionSpec], audio_kbps: u32) -> Vec<Lower> {
     let lower = |one: &RenditionSpec| Lower {
         height: u16::try_from(one.height).unwrap_or(u16::MAX),
-        rate: Bitrate::from_kbps((one.video_bitrate_kbps + AUDIO_KBPS).into()),
+        rate: Bitrate::from_kbps((one.video_bitrate_kbps + audio_kbps).into()),
     };
     renditions.iter().map(lower).collect()
 }
@@ -104,7 +101,7 @@ mod tests {
         let small = smaller(&[Height::P240], (640, 360), 500).unwrap();
         assert_eq!(small, [of(426, 240, 250)]);
         assert!(smaller(&[Height::P360], (640, 360), 500).unwrap_err().contains("360 lines"));
-        assert_eq!(published(&small), [Lower { height: 240, rate: Bitrate::from_kbps(378) }]);
+        assert_eq!(published(&small, 128), [Lower { height: 240, rate: Bitrate::from_kbps(378) }]);
     }
 
     #[test]

@@ -8,16 +8,17 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context;
 use astral_core::{ids::StreamName, units::Bitrate};
 use astral_pipelines::{
-    Capture, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic, RenditionSpec,
+    AUDIO_KBPS, Capture, CaptureEvent, CaptureSource, CaptureSpec, Encoder, Mic, RenditionSpec,
 };
 use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
+    encoder_rate::{EncoderRate, kbps},
     folders::Home,
     host::{Host, HostArgs},
-    ladder::{self, AUDIO_KBPS, Height},
+    ladder::{self, Height},
     output::{Output, Usage},
     record::RecordArgs,
 };
@@ -153,7 +154,8 @@ pub async fn run(mut args: PublishArgs) -> anyhow::Result<()> {
         .into());
     }
     let mut host = Host::start(settings, &args.host, Home::Stream(&name)).await?;
-    let mut published = host.handle.publish_ladder(spec, &ladder::published(&renditions)).await?;
+    let mut published =
+        host.handle.publish_ladder(spec, &ladder::published(&renditions, AUDIO_KBPS)).await?;
     if let Some(path) = &args.tee {
         published
             .whole
@@ -216,7 +218,7 @@ async fn feed(
     handle: &Handle,
 ) -> anyhow::Result<()> {
     let mut is_lost = false;
-    let mut rate = published.whole.picture_rate();
+    let mut rate = EncoderRate::new(published.whole.picture_rate());
     loop {
         let event = events.recv().await.context("the capture ended without a word")?;
         handle.panic_point("source");
@@ -225,13 +227,7 @@ async fn feed(
                 Err(PushError::Ended) => return Ok(()),
                 outcome => {
                     outcome?;
-                    let wanted = published.whole.picture_rate();
-                    if let Some(new) = wanted.filter(|_| wanted != rate) {
-                        rate = wanted;
-                        if !capture.set_video_bitrate(kbps(new)) {
-                            tracing::warn!("the encoder does not take {new}: its rate stays");
-                        }
-                    }
+                    rate.follow(published.whole.picture_rate(), capture);
                 }
             },
             CaptureEvent::Rendition { number, begins, bytes } => {
@@ -293,7 +289,6 @@ impl PublishArgs {
             height,
             fps: self.picture.fps(),
             video_bitrate_kbps: kbps(self.picture.bitrate()),
-            audio_bitrate_kbps: AUDIO_KBPS,
             encoder: self.encoder.into(),
             renditions: renditions.to_vec(),
             ..CaptureSpec::default()
@@ -340,10 +335,6 @@ impl From<EncoderChoice> for Encoder {
             EncoderChoice::VideoToolbox => Self::VideoToolbox,
         }
     }
-}
-
-fn kbps(rate: Bitrate) -> u32 {
-    u32::try_from(rate.as_bps() / 1_000).unwrap_or(u32::MAX).max(1)
 }
 
 fn stripes(text: &str) -> Result<u8, String> {

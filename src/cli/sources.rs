@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     devices,
+    encoder_rate::EncoderRate,
     ladder::{self, Height},
 };
 use crate::{
@@ -89,7 +90,7 @@ fn encoded(spec: &CaptureSpec, adaptive: bool) -> Encoded {
     Encoded {
         rate: Some(Bitrate::from_bps(picture.as_bps() + sound.as_bps())),
         adaptive: adaptive.then_some(Adaptive { picture, sound }),
-        lower: ladder::published(&spec.renditions),
+        lower: ladder::published(&spec.renditions, spec.audio_bitrate_kbps),
     }
 }
 
@@ -141,7 +142,7 @@ async fn feed(
     events: &mut mpsc::Receiver<CaptureEvent>,
     stream: &mut dyn Published,
 ) {
-    let mut rate = stream.picture_rate();
+    let mut rate = EncoderRate::new(stream.picture_rate());
     while let Some(event) = events.recv().await {
         match event {
             CaptureEvent::Bytes(flv) => {
@@ -149,14 +150,7 @@ async fn feed(
                     tracing::warn!(%error, "the captured stream ends");
                     return;
                 }
-                let wanted = stream.picture_rate();
-                if let Some(new) = wanted.filter(|_| wanted != rate) {
-                    rate = wanted;
-                    let kbps = u32::try_from(new.as_bps() / 1_000).unwrap_or(u32::MAX).max(1);
-                    if !capture.set_video_bitrate(kbps) {
-                        tracing::warn!("the encoder does not take {new}: its rate stays");
-                    }
-                }
+                rate.follow(stream.picture_rate(), capture);
             }
             CaptureEvent::Rendition { number, begins, bytes } => {
                 if let Err(error) = stream.push_lower(number, begins, bytes).await {

@@ -47,6 +47,9 @@ pub struct RenditionSpec {
     pub video_bitrate_kbps: u32,
 }
 
+/// Bits per second of the encoded sound, in thousands, where nothing else is wished.
+pub const AUDIO_KBPS: u32 = 128;
+
 /// What to capture and how to encode it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureSpec {
@@ -80,7 +83,7 @@ impl Default for CaptureSpec {
             height: 720,
             fps: 30,
             video_bitrate_kbps: 2500,
-            audio_bitrate_kbps: 128,
+            audio_bitrate_kbps: AUDIO_KBPS,
             keyframe_interval: Duration::from_secs(2),
             encoder: Encoder::Auto,
             renditions: Vec::new(),

@@ -58,17 +58,13 @@ impl RateLimit {
         let full = rate * 2 * ONE;
         let key = (node, lane);
         while self.buckets.pop_due(now).is_some() {}
-        if !self.buckets.contains(&key) {
-            if self.buckets.len() >= BUCKETS_MAX {
-                return Admission::Refuse;
-            }
-            self.buckets.insert(
-                key,
-                Bucket { tokens: full, at: now, refused: 0 },
-                now + FULL_AFTER,
-            );
-        } else {
+        if self.buckets.contains(&key) {
             self.buckets.set_deadline(&key, now + FULL_AFTER);
+        } else if self.buckets.len() >= BUCKETS_MAX {
+            return Admission::Refuse;
+        } else {
+            let bucket = Bucket { tokens: full, at: now, refused: 0 };
+            self.buckets.insert(key, bucket, now + FULL_AFTER);
         }
         let Some(bucket) = self.buckets.get_mut(&key) else { return Admission::Refuse };
         let gained = crate::time::micros(now.since(bucket.at)).saturating_mul(rate);

@@ -404,8 +404,8 @@ impl<P: Payload> Stream<P> {
         }
         let k = self.flow.k();
         // A stripe that is not ready has sent all there is.
-        let waiting = (0..k).rev().filter(|stripe| child.ready.contains(*stripe));
-        let slow = waiting.into_iter().find(|stripe| is_behind(child, *stripe, &self.flow, cx));
+        let mut waiting = (0..k).rev().filter(|stripe| child.ready.contains(*stripe));
+        let slow = waiting.find(|stripe| is_behind(child, *stripe, &self.flow, cx));
         let Some(stripe) = slow else { return };
         let next = child.cursors[usize::from(stripe)].map_or(0, |cursor| cursor.next);
         let end = self.flow.ring.stripe_end(stripe).unwrap_or(0);

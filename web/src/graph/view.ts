@@ -192,7 +192,7 @@ export class GraphView {
     }, { attributes: ["x", "y"] });
   }
 
-  /** A label with a rim in the background's colour, so that lines do not cross its letters out. */
+  /** A label below its dot, where it meets few others, with a rim in the background's colour, so that lines do not cross its letters out. */
   private drawLabel(context: CanvasRenderingContext2D, at: { x: number; y: number; size: number; label: string | null }, px: number): void {
     if (!at.label) return;
     context.font = `500 ${px}px system-ui, sans-serif`;
@@ -200,7 +200,8 @@ export class GraphView {
     context.lineWidth = 4;
     context.strokeStyle = this.palette.ground;
     context.fillStyle = this.palette.text;
-    const [x, y] = [at.x + at.size + 4, at.y + px / 3];
+    context.textAlign = "center";
+    const [x, y] = [at.x, at.y + at.size + px + 2];
     context.strokeText(at.label, x, y);
     context.fillText(at.label, x, y);
   }

@@ -153,7 +153,7 @@ function New(): JSX.Element {
 
 function Check(props: { label: string; value: boolean; onChange: (on: boolean) => void }): JSX.Element {
   return (
-    <label class="row">
+    <label class="check">
       <input type="checkbox" checked={props.value} onChange={(e) => props.onChange(e.currentTarget.checked)} />
       {props.label}
     </label>

@@ -71,7 +71,8 @@ pub(in super::super) struct Search {
     pub(super) deadline: Timestamp,
     pub(super) visited: BTreeSet<NodeId>,
     pub(super) in_flight: BTreeSet<RequestId>,
-    pub(super) last_ask_at: Timestamp,
+    /// When somebody else is asked beside those who have not answered.
+    pub(super) hedge_at: Timestamp,
     /// When to look again.
     pub(super) next_at: Timestamp,
     pub(super) asks: usize,
@@ -79,6 +80,8 @@ pub(in super::super) struct Search {
     pub(super) full: Vec<NodeId>,
     pub(super) unreachable: u32,
     pub(super) refused: u32,
+    /// Those that had nothing to give themselves, and when they may be asked again.
+    pub(super) hollow: Vec<(NodeId, Timestamp)>,
 }
 
 impl Seat {

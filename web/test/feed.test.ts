@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mock, test } from "node:test";
+import { test } from "node:test";
+import { Clock } from "./clock";
 import { Feed, OPEN_MS, RETRY_MS, SILENCE_MS, type Socket } from "../src/api/feed";
 import type { Frame } from "../src/api/types";
 
@@ -18,7 +19,7 @@ class FakeSocket implements Socket {
 }
 
 function setUp(take: (frame: Frame) => boolean = () => false) {
-  mock.timers.enable({ apis: ["setTimeout"] });
+  const clock = new Clock();
   const sockets: FakeSocket[] = [];
   const queries: string[] = [];
   const said: string[] = [];
@@ -38,10 +39,10 @@ function setUp(take: (frame: Frame) => boolean = () => false) {
   feed.start();
   const last = (): FakeSocket => sockets[sockets.length - 1] as FakeSocket;
   return {
-    feed, sockets, queries, said, last,
+    clock, feed, sockets, queries, said, last,
     at: (seq: number) => (position = { instance: "one", seq }),
     hear: (frame: unknown) => last().onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) }),
-    end: () => { feed.stop(); mock.timers.reset(); },
+    end: () => { feed.stop(); clock.restore(); },
   };
 }
 
@@ -51,12 +52,12 @@ test("silence for less than five seconds counts as down, and it reconnects from 
   t.last().onopen?.();
   t.hear({ type: "idle", seq: 9 });
   t.at(9);
-  mock.timers.tick(SILENCE_MS - 1);
+  t.clock.tick(SILENCE_MS - 1);
   assert.deepEqual(t.said, ["up"]);
-  mock.timers.tick(1);
+  t.clock.tick(1);
   assert.deepEqual(t.said, ["up", "down"]);
   assert.ok(t.last().closed);
-  mock.timers.tick(RETRY_MS);
+  t.clock.tick(RETRY_MS);
   assert.equal(t.queries[1], "?after=9&instance=one");
   t.hear({ type: "idle", seq: 9 });
   assert.deepEqual(t.said, ["up", "down", "up"]);
@@ -65,7 +66,7 @@ test("silence for less than five seconds counts as down, and it reconnects from 
 
 test("a connection that never opens is given up", () => {
   const t = setUp();
-  mock.timers.tick(OPEN_MS);
+  t.clock.tick(OPEN_MS);
   assert.deepEqual(t.said, ["down"]);
   t.end();
 });
@@ -74,7 +75,7 @@ test("a closed connection is down at once and opened again", () => {
   const t = setUp();
   t.last().onclose?.();
   assert.deepEqual(t.said, ["down"]);
-  mock.timers.tick(RETRY_MS);
+  t.clock.tick(RETRY_MS);
   assert.equal(t.sockets.length, 2);
   t.end();
 });
@@ -90,7 +91,7 @@ test("a gap and a frame that is no JSON ask for a snapshot", () => {
 test("a stopped feed stays stopped", () => {
   const t = setUp();
   t.feed.stop();
-  mock.timers.tick(60_000);
+  t.clock.tick(60_000);
   t.feed.retry();
   assert.equal(t.sockets.length, 1);
   t.end();

@@ -19,6 +19,9 @@ use crate::{
 /// Players whose media is parsed for delays; the others only count bytes, so that the load tool
 /// keeps up.
 const PARSED_MAX: usize = 8;
+/// A node bounds the connections that ask for nothing yet (the oldest of 128 makes way), so that not all
+/// come at the same moment.
+const BETWEEN_PLAYERS: Duration = Duration::from_millis(5);
 
 /// Publishes to `publish`, reads `n` times from `play`, and answers what the driver asks.
 pub async fn players(n: usize, publish: &str, play: &str) {
@@ -33,7 +36,11 @@ pub async fn players(n: usize, publish: &str, play: &str) {
     });
     let (report, reports) = mpsc::channel::<News>(4_096);
     for player in 0..n {
-        tokio::spawn(one_player(report.clone(), play.to_owned(), player < PARSED_MAX));
+        let (report, play) = (report.clone(), play.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(BETWEEN_PLAYERS * player as u32).await;
+            one_player(report, play, player < PARSED_MAX).await;
+        });
     }
     count(n, reports).await;
 }

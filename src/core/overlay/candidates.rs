@@ -32,22 +32,11 @@ struct Entry {
     free: u16,
     source: bool,
     seen_at: Timestamp,
-    /// When the directory, or it itself, last said what is known of it here.
-    sure_at: Option<Timestamp>,
     refused_at: Option<Timestamp>,
     /// When its connection was lost, or it fell silent.
     lost_at: Option<Timestamp>,
     /// Promises it broke: feeds that never came up, requests it never answered.
     broken: u32,
-}
-
-/// Who told of candidates.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Teller {
-    /// A supernode, whom they tell themselves.
-    Directory,
-    /// Another viewer, in a refusal or a farewell.
-    Peer,
 }
 
 /// How dear a candidate is. The cheapest is asked first.
@@ -73,13 +62,11 @@ struct Wish<'a> {
     gives: bool,
     /// Only to stand by.
     standby: bool,
-    /// How many were asked in vain, or have not answered yet.
-    asks: u32,
 }
 
 impl Candidates {
     /// Takes in a list from a directory or a redirect.
-    pub(super) fn merge(&mut self, local: &mut Local, candidates: Vec<Candidate>, teller: Teller) {
+    pub(super) fn merge(&mut self, local: &mut Local, candidates: Vec<Candidate>) {
         for candidate in candidates {
             let node = candidate.contact.node;
             if node == local.me.node || local.is_banned(&node) {
@@ -88,21 +75,14 @@ impl Candidates {
             local.nodes.learn(&candidate.contact, Learnt::Hearsay, local.now);
             let now = local.now;
             let entry = self.list.entry(node).or_insert_with(|| Entry::new(&node, now));
-            match teller {
-                Teller::Directory => (entry.seen_at, entry.sure_at) = (now, Some(now)),
-                // How old its word is nobody knows: it counts where nothing better is known, and keeps
-                // nobody in the list.
-                Teller::Peer if entry.is_sure(SURE_FOR, now) || entry.is_lost(now) => continue,
-                Teller::Peer => {}
-            }
+            entry.seen_at = now;
             entry.free = candidate.free;
             entry.source |= candidate.source;
             if entry.depths.len() < candidate.depths.len() {
                 entry.depths.resize(candidate.depths.len(), DEPTH_NONE);
             }
             for (known, told) in entry.depths.iter_mut().zip(&candidate.depths) {
-                // Another viewer tells of the stripes that it feeds it, the directory of all.
-                if *told != DEPTH_NONE || teller == Teller::Directory {
+                if *told != DEPTH_NONE {
                     *known = *told;
                 }
             }
@@ -129,24 +109,15 @@ impl Candidates {
     }
 
     /// It said no.
-    pub(super) fn refused(
-        &mut self,
-        node: NodeId,
-        stripe: Stripe,
-        reason: RefuseReason,
-        now: Timestamp,
-    ) {
+    pub(super) fn refused(&mut self, node: NodeId, reason: RefuseReason, now: Timestamp) {
         if let Some(entry) = self.list.get_mut(&node) {
             entry.refused_at = Some(now);
-            entry.sure_at = Some(now);
             match reason {
                 RefuseReason::NoCapacity | RefuseReason::CopyLimit => entry.free = 0,
-                RefuseReason::NotCarrying | RefuseReason::Loop | RefuseReason::TooDeep => {
-                    if let Some(depth) = entry.depths.get_mut(usize::from(stripe)) {
-                        *depth = DEPTH_NONE;
-                    }
-                }
-                RefuseReason::Banned
+                RefuseReason::NotCarrying
+                | RefuseReason::Loop
+                | RefuseReason::TooDeep
+                | RefuseReason::Banned
                 | RefuseReason::RateLimited
                 | RefuseReason::Leaving
                 | RefuseReason::NotParty
@@ -166,7 +137,6 @@ impl Candidates {
     pub(super) fn lost(&mut self, node: NodeId, now: Timestamp) {
         if let Some(entry) = self.list.get_mut(&node) {
             entry.lost_at = Some(now);
-            (entry.free, entry.sure_at) = (0, Some(now));
         }
     }
 
@@ -187,7 +157,7 @@ impl Candidates {
 
     /// The best candidate for a stripe that is not among `visited`; `taken` says how many stripes
     /// already come from a node, and how many of these are being asked for; `gives` whether the asker
-    /// has slots to give; `asks` how many were asked before.
+    /// has slots to give.
     pub(super) fn best(
         &self,
         local: &Local,
@@ -195,9 +165,8 @@ impl Candidates {
         visited: &BTreeSet<NodeId>,
         (taken, asked): (&BTreeMap<NodeId, u32>, &BTreeMap<NodeId, u32>),
         gives: bool,
-        asks: u32,
     ) -> Option<NodeId> {
-        self.cheapest(local, visited, Wish { stripe, taken, asked, gives, standby: false, asks })
+        self.cheapest(local, visited, Wish { stripe, taken, asked, gives, standby: false })
     }
 
     /// The same, to stand by.
@@ -209,11 +178,7 @@ impl Candidates {
         taken: &BTreeMap<NodeId, u32>,
     ) -> Option<NodeId> {
         let asked = &BTreeMap::new();
-        self.cheapest(
-            local,
-            visited,
-            Wish { stripe, taken, asked, gives: false, standby: true, asks: 0 },
-        )
+        self.cheapest(local, visited, Wish { stripe, taken, asked, gives: false, standby: true })
     }
 
     fn cheapest(
@@ -239,22 +204,17 @@ impl Candidates {
         ranked
     }
 
-    /// What may be told to others: those that had free slots by what is known at first hand. Hearsay that
-    /// is passed on goes round for ever, the dead with it.
+    /// What may be told to others: those that had free slots.
     pub(super) fn to_share(&self, local: &Local, count: usize) -> Vec<Candidate> {
         let ranked = self.with_slots(local);
-        let sure = |node: &&NodeId| {
-            self.list.get(node).is_some_and(|entry| entry.is_sure(SHARED_FOR, local.now))
-        };
-        let others = ranked.iter().filter(|node| !self.is_source(node)).filter(sure);
+        let others = ranked.iter().filter(|node| !self.is_source(node));
         others.take(count).filter_map(|node| self.candidate(local, node)).collect()
     }
 
     /// Those that had free slots and seem to live, cheapest first.
     fn with_slots(&self, local: &Local) -> Vec<NodeId> {
         let none = BTreeMap::new();
-        let wish =
-            Wish { stripe: 0, taken: &none, asked: &none, gives: false, standby: false, asks: 0 };
+        let wish = Wish { stripe: 0, taken: &none, asked: &none, gives: false, standby: false };
         let mut ranked: Vec<_> = self
             .list
             .iter()
@@ -324,16 +284,10 @@ impl Entry {
             free: 0,
             source: false,
             seen_at: now,
-            sure_at: None,
             refused_at: None,
             lost_at: None,
             broken: 0,
         }
-    }
-
-    /// Whether what is known of it was told at first hand within `age`.
-    fn is_sure(&self, age: Duration, now: Timestamp) -> bool {
-        self.sure_at.is_some_and(|at| now.since(at) < age)
     }
 
     fn is_lost(&self, now: Timestamp) -> bool {
@@ -348,8 +302,6 @@ impl Entry {
             u64::try_from(rtt.as_millis() / 2).unwrap_or(u64::MAX / 4)
         });
         ms += match self.depths.get(usize::from(wish.stripe)).copied().unwrap_or(DEPTH_NONE) {
-            // A slot in a stripe that it does not have itself is worth less than none.
-            DEPTH_NONE if self.is_sure(SURE_FOR, local.now) => HOLLOW_MS,
             DEPTH_NONE => DEPTH_UNKNOWN_MS,
             depth => u64::from(depth) * HOP_MS,
         };
@@ -362,11 +314,6 @@ impl Entry {
             (0, false) => FULL_MS,
             (1.., _) => 0,
         };
-        if !wish.standby {
-            // The longer the search, the more a slot is worth that is surely there.
-            let slots = u64::from(self.free).saturating_sub(u64::from(asked)).max(1);
-            ms += u64::from(wish.asks.min(DOUBTS_MAX)) * DOUBT_MS / slots;
-        }
         let taken = u64::from(wish.taken.get(&node).copied().unwrap_or(0));
         if wish.standby {
             // An open feed is worth something; many stripes that wait for one node are not.
@@ -396,9 +343,6 @@ const HOP_MS: u64 = 20;
 const SOURCE_MS: u64 = 30;
 const RTT_UNKNOWN_MS: u64 = 40;
 const DEPTH_UNKNOWN_MS: u64 = 150;
-/// By its own word, or the directory's, it has nothing of the stripe: dearer than one that is full, who
-/// may make room.
-const HOLLOW_MS: u64 = 500;
 /// A full candidate refuses whoever has nothing to give.
 const FULL_MS: u64 = 400;
 /// Who has something to give may get another's place there: worth three hops.
@@ -414,101 +358,6 @@ const SUSPECT_MS: u64 = 800;
 /// Asked when nobody else is left.
 const LOST_MS: u64 = 2_000;
 const STRIKE_MS: u64 = 200;
-/// What a candidate with one free slot costs more for each that was asked in vain or has not answered;
-/// with two slots half as much, and so on. `mix` with 40 viewers, means of seven seeds, with 0, 60 and
-/// 150: first picture p95 4.2, 4.4 and 3.6 s, repair p99 2.1, 2.0 and 1.8 s, delay p50 245, 250 and 256 ms.
-const DOUBT_MS: u64 = 150;
-/// No more than so many doubts count.
-const DOUBTS_MAX: u32 = 4;
-/// Hearsay does not change for this long what the directory, or the node itself, has said: the time
-/// between two JOINs while playing.
-const SURE_FOR: Duration = Duration::from_secs(5);
-/// What is older is not passed on.
-const SHARED_FOR: Duration = Duration::from_secs(6);
 const REFUSAL_COUNTS: Duration = Duration::from_secs(2);
 /// Twice the lifetime of what a directory is told.
 const LOSS_COUNTS: Duration = Duration::from_secs(15);
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::{OverlayConfig, testnet::node},
-        *,
-    };
-
-    const K: u8 = 4;
-
-    fn local(now_ms: u64) -> Local {
-        let config = OverlayConfig::default();
-        Local::new(node(1), config, [7; 32], Timestamp::from_millis(now_ms))
-    }
-
-    fn carrier(number: u16, free: u16) -> Candidate {
-        let contact = Contact::new(node(number), Vec::new());
-        Candidate { contact, depths: vec![2; usize::from(K)], free, source: false }
-    }
-
-    fn best(candidates: &Candidates, local: &Local, asks: u32) -> Option<NodeId> {
-        let none = BTreeMap::new();
-        candidates.best(local, 0, &BTreeSet::new(), (&none, &none), false, asks)
-    }
-
-    #[test]
-    fn hearsay_does_not_bring_back_a_slot_that_was_refused() {
-        let mut local = local(1_000);
-        let mut candidates = Candidates::default();
-        candidates.merge(&mut local, vec![carrier(2, 1), carrier(3, 0)], Teller::Directory);
-        candidates.refused(node(2), 0, RefuseReason::NoCapacity, local.now);
-        candidates.merge(&mut local, vec![carrier(2, 9)], Teller::Peer);
-        assert_eq!(candidates.candidate(&local, &node(2)).unwrap().free, 0);
-        candidates.merge(&mut local, vec![carrier(2, 9)], Teller::Directory);
-        assert_eq!(candidates.candidate(&local, &node(2)).unwrap().free, 9, "the directory knows");
-    }
-
-    #[test]
-    fn who_has_nothing_of_a_stripe_is_asked_after_those_that_are_full_of_it() {
-        let mut local = local(1_000);
-        let mut candidates = Candidates::default();
-        candidates.merge(&mut local, vec![carrier(2, 9), carrier(3, 0)], Teller::Directory);
-        assert_eq!(best(&candidates, &local, 0), Some(node(2)));
-        candidates.refused(node(2), 0, RefuseReason::NotCarrying, local.now);
-        assert_eq!(best(&candidates, &local, 0), Some(node(3)), "a full one may make room");
-        let none = BTreeMap::new();
-        let other =
-            |local: &Local| candidates.best(local, 1, &BTreeSet::new(), (&none, &none), false, 0);
-        local.now += REFUSAL_COUNTS;
-        assert_eq!(other(&local), Some(node(2)), "of other stripes it may have something");
-    }
-
-    #[test]
-    fn the_dead_do_not_go_round_by_hearsay() {
-        let mut local = local(1_000);
-        let mut candidates = Candidates::default();
-        candidates.merge(&mut local, vec![carrier(2, 5)], Teller::Directory);
-        candidates.merge(&mut local, vec![carrier(3, 5)], Teller::Peer);
-        let told: Vec<NodeId> =
-            candidates.to_share(&local, 9).iter().map(|c| c.contact.node).collect();
-        assert_eq!(told, [node(2)], "what is only hearsay is not passed on");
-        candidates.lost(node(2), local.now);
-        candidates.merge(&mut local, vec![carrier(2, 5)], Teller::Peer);
-        assert!(candidates.to_share(&local, 9).is_empty());
-        let lifetime = local.config.tuning.candidate_lifetime;
-        for _ in 0..4 {
-            local.now += lifetime / 3;
-            candidates.merge(&mut local, vec![carrier(2, 5), carrier(3, 5)], Teller::Peer);
-            candidates.expire(lifetime, local.now);
-        }
-        assert!(candidates.len() <= 2);
-        assert!(candidates.to_share(&local, 9).is_empty(), "whoever still speaks of it");
-    }
-
-    #[test]
-    fn the_longer_the_search_the_more_counts_a_slot_that_is_surely_there() {
-        let mut local = local(1_000);
-        let mut candidates = Candidates::default();
-        let far = Candidate { depths: vec![6; usize::from(K)], ..carrier(3, 100) };
-        candidates.merge(&mut local, vec![carrier(2, 1), far], Teller::Directory);
-        assert_eq!(best(&candidates, &local, 0), Some(node(2)), "the nearer one first");
-        assert_eq!(best(&candidates, &local, 2), Some(node(3)), "then the one with many slots");
-    }
-}

@@ -174,23 +174,10 @@ pub struct Tuning {
     pub hedge: Duration,
     /// The same, when a stripe runs dry.
     pub hedge_failover: Duration,
-    /// What setting up a connection adds to the former, where the round trip is not known. Without it
-    /// every joiner asked two or three nodes for each stripe before the first could answer, and as many
-    /// slots were kept for it. `mix` with 40 viewers, seven seeds, 26 s, with 0, 200 and 450 ms: first
-    /// picture p50 1.9, 1.8 and 2.1 s, continuity at 1.5 s 0.988, 0.993 and 0.991.
-    pub hedge_setup: Duration,
     /// Most candidates asked at the same time for one stripe.
     pub asks_parallel_max: usize,
     /// Most candidates asked in one round for one stripe: the hop limit of a search.
     pub asks_per_round_max: usize,
-    /// Most candidates asked by a round after several in vain; each asks half as many as the one before
-    /// (guess).
-    pub asks_later_round: usize,
-    /// Questions of one viewer under way beyond which no second candidate is asked for a stripe:
-    /// two for each of eight stripes.
-    pub asks_in_flight_max: usize,
-    /// Most others that a refused asker is told of (design). With 8 no measure of `mix` is better.
-    pub redirects_max: usize,
     /// A round of asking ends after this.
     pub round_deadline: Duration,
     /// Shortest pause between rounds; doubled with jitter up to `retry_max`.
@@ -350,12 +337,8 @@ impl Default for Tuning {
             open_timeout: Duration::from_millis(2_000),
             hedge: Duration::from_millis(150),
             hedge_failover: Duration::from_millis(100),
-            hedge_setup: Duration::from_millis(200),
             asks_parallel_max: 3,
             asks_per_round_max: 24,
-            asks_later_round: 6,
-            asks_in_flight_max: 16,
-            redirects_max: 4,
             round_deadline: Duration::from_secs(3),
             retry_min: Duration::from_millis(250),
             retry_max: Duration::from_secs(1),

@@ -87,11 +87,6 @@ impl<K: Ord + Copy, V> ExpiringMap<K, V> {
         self.entries.iter().map(|(key, (value, _))| (key, value))
     }
 
-    /// All values, to be changed in place.
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.values_mut().map(|(value, _)| value)
-    }
-
     pub(super) fn keys(&self) -> btree_map::Keys<'_, K, (V, Timestamp)> {
         self.entries.keys()
     }

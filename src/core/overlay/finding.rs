@@ -79,12 +79,6 @@ impl Overlay {
             return DirResponse::Refused { reason: DirRefusal::NotSupernode, retry_ms: 0 };
         };
         let local = &mut self.local;
-        let missing = own.as_ref().filter(|_| asker == local.me.node);
-        let missing = missing.map(StreamStatus::stripes_missing);
-        let lacks = missing.or_else(|| registrar.lacks(stream, asker));
-        if scope != Scope::Coordinator {
-            registrar.asks_again(stream, asker);
-        }
         let [members, charges] = registrar.carriers(local, stream, own);
         let free = members.iter().filter(|candidate| candidate.free > 0).count();
         let source = source_of(announcement.as_ref(), &members).filter(|s| s.contact.node != asker);
@@ -106,8 +100,7 @@ impl Overlay {
         }
         let candidates = mix(source, tellers, local.config.tuning.candidates_per_stripe);
         if scope != Scope::Coordinator {
-            let all = || candidates.first().map_or(0, |candidate| candidate.depths.len());
-            registrar.told_of(local, (stream, asker), lacks.unwrap_or_else(all), &candidates);
+            registrar.told_of(local, stream, asker, &candidates);
         }
         let ended = announcement.as_ref().is_some_and(|signed| signed.announcement().ended);
         // A coordinator is told what there is to know; what it does not know it asks, too.

@@ -399,11 +399,6 @@ impl StreamStatus {
     pub fn is_source(&self) -> bool {
         self.depths.contains(&0)
     }
-
-    /// For how many stripes whoever says it lacks a parent.
-    pub(super) fn stripes_missing(&self) -> usize {
-        self.depths.iter().filter(|depth| **depth == DEPTH_NONE).count()
-    }
 }
 
 /// A child's complaint about a parent.

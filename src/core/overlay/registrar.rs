@@ -244,28 +244,20 @@ impl Registrar {
         self.spoken_for.left_of(stream, node, free)
     }
 
-    /// Stripes of a stream for which a node lacks a parent, by what it told; `None` where it told
-    /// nothing yet.
-    pub(super) fn lacks(&self, stream: StreamId, node: NodeId) -> Option<usize> {
-        let status = self.statuses.get(&(stream, node))?;
-        Some(status.stripes_missing())
-    }
-
-    /// Somebody asks for candidates: what it was told of before counts no more.
-    pub(super) fn asks_again(&mut self, stream: StreamId, asker: NodeId) {
-        self.spoken_for.asks_again(stream, asker);
-    }
-
-    /// `asker` was told of these, and lacks so many stripes: the next one who asks is sent elsewhere.
+    /// `asker` was told of these. If it lacks parents, the next one who asks is sent elsewhere.
     pub(super) fn told_of(
         &mut self,
         local: &Local,
-        (stream, asker): (StreamId, NodeId),
-        lacks: usize,
+        stream: StreamId,
+        asker: NodeId,
         named: &[Candidate],
     ) {
+        let lacks = match self.statuses.get(&(stream, asker)) {
+            Some(status) => status.depths.iter().filter(|depth| **depth == DEPTH_NONE).count(),
+            None => named.first().map_or(0, |candidate| candidate.depths.len()),
+        };
         let lifetime = local.config.tuning.spoken_for;
-        self.spoken_for.told_of((stream, asker), lacks, named, (local.now, lifetime));
+        self.spoken_for.told_of(stream, lacks, named, (local.now, lifetime));
     }
 
     /// What the members carry, for the coordinators; `own` is what this node does.

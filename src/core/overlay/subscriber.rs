@@ -17,7 +17,7 @@ use self::seat::{Held, Seat};
 use super::{
     Candidate, EndReason, Event, Interest, MoveCause, Output, Revoke, RevokeReason, StripeView,
     TicketId, TicketRequest, TicketView, WatchView,
-    candidates::{Candidates, Teller},
+    candidates::Candidates,
     carriage::Carried,
     forwarder::Forwarder,
     local::{Local, Purpose},
@@ -176,7 +176,7 @@ impl Subscriber {
         if let Some((known, candidates)) = answer {
             self.join.answered = true;
             self.join.unknown = !known && self.made_of.is_none();
-            self.candidates.merge(local, candidates, Teller::Directory);
+            self.candidates.merge(local, candidates);
             for node in self.candidates.unlinked(local, WARM_LINKS) {
                 local.dial(node);
             }
@@ -258,7 +258,7 @@ impl Subscriber {
         for stripe in broken {
             self.go_back(local, forwarder, stripe);
         }
-        self.candidates.merge(local, revoke.candidates, Teller::Peer);
+        self.candidates.merge(local, revoke.candidates);
         if cause == MoveCause::Leaving {
             self.candidates.remove(&from);
         }

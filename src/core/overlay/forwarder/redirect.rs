@@ -73,7 +73,6 @@ impl Forwarder {
         list.extend(others.into_iter().filter(|other| other.contact.node != asker));
         list.extend(full);
         bound(&mut list);
-        list.truncate(local.config.tuning.redirects_max);
         list
     }
 }

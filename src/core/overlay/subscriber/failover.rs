@@ -275,10 +275,6 @@ impl Subscriber {
         if cause != MoveCause::Closed {
             self.release(local, &released);
         }
-        if !orphaned.is_empty() {
-            // Whoever has slots is news by now.
-            self.join.due_at = local.now;
-        }
         for stripe in orphaned {
             self.no_path(local, forwarder, stripe);
         }

@@ -11,8 +11,7 @@ use std::{
 use super::{
     super::{
         Ask, AskAnswer, AskStripe, Event, MoveCause, NoCapacityReason, Output, PATH_MAX,
-        RefuseReason, RequestId, TicketRequest, Tuning, Verdict,
-        candidates::Teller,
+        RefuseReason, RequestId, TicketRequest, Verdict,
         forwarder::Forwarder,
         local::{Local, Purpose},
     },
@@ -93,7 +92,7 @@ impl Subscriber {
                 }
             }
         }
-        self.candidates.merge(local, answer.redirect, Teller::Peer);
+        self.candidates.merge(local, answer.redirect);
         self.release(local, &unwanted);
         self.promote_ready(local, forwarder);
     }
@@ -173,12 +172,8 @@ impl Subscriber {
                 | RefuseReason::NotParty
                 | RefuseReason::Malformed => search.refused += 1,
             }
-            // It seeks a parent itself, perhaps for the same death, and may soon have one.
-            if matches!(reason, RefuseReason::NotCarrying | RefuseReason::Loop) {
-                search.hollow.push((from, local.now + HOLLOW_PAUSE));
-            }
         }
-        self.candidates.refused(from, stripe, reason, local.now);
+        self.candidates.refused(from, reason, local.now);
     }
 
     fn answered(&mut self, id: RequestId, from: NodeId, now: Timestamp) {
@@ -239,57 +234,43 @@ impl Subscriber {
         }
         let mut plan: BTreeMap<NodeId, Vec<Stripe>> = BTreeMap::new();
         let mut asked: BTreeMap<NodeId, u32> = BTreeMap::new();
-        let searches = self.seats.iter().filter_map(|seat| seat.search.as_ref());
-        let mut in_flight: usize = searches.map(|search| search.in_flight.len()).sum();
         for (stripe, seat) in (0..).zip(&mut self.seats) {
             let joining = seat.cause == MoveCause::Joined;
-            let most = asks_of_round(tuning, seat.rounds);
             let Some(search) = &mut seat.search else { continue };
-            if now >= search.deadline || search.asks >= most {
+            let hedge = if joining { tuning.hedge } else { tuning.hedge_failover };
+            let idle = search.in_flight.is_empty();
+            let hedged = search.in_flight.len() < tuning.asks_parallel_max
+                && search.last_ask_at + hedge <= now;
+            if now >= search.deadline || search.asks >= tuning.asks_per_round_max {
                 search.next_at = search.deadline.max(now);
                 continue;
             }
-            let waits = !search.in_flight.is_empty();
-            let hedged = search.in_flight.len() < tuning.asks_parallel_max
-                && in_flight < tuning.asks_in_flight_max;
-            if waits && (now < search.hedge_at || !hedged) {
-                // Whatever is answered lets it go on sooner.
-                search.next_at = if hedged { search.hedge_at } else { search.deadline };
+            if !idle && !hedged {
+                search.next_at = search.last_ask_at + hedge;
                 continue;
             }
-            let asks = u32::try_from(search.asks).unwrap_or(u32::MAX);
-            let mut best = seat.plead.filter(|_| search.asks == 0);
-            while best.is_none() {
-                let (of_all, visited) = ((&taken, &asked), &search.visited);
-                best = self.candidates.best(local, stripe, visited, of_all, gives, asks);
-                match best {
+            let first = seat.plead.filter(|_| search.asks == 0);
+            let best = first.or_else(|| {
+                loop {
+                    let of_all = (&taken, &asked);
+                    let best = self.candidates.best(local, stripe, &search.visited, of_all, gives);
                     // Own children cannot be parents.
-                    Some(node) if forwarder.feeds(self.stream, node, stripe) => {
-                        search.visited.insert(node);
-                        best = None;
+                    match best {
+                        Some(node) if forwarder.feeds(self.stream, node, stripe) => {
+                            search.visited.insert(node);
+                        }
+                        best => break best,
                     }
-                    Some(_) => {}
-                    // Only when everybody else was asked: whoever is full may make room once it
-                    // was asked, who has nothing itself cannot.
-                    None if search.revisit(now) => {}
-                    None => break,
                 }
-            }
+            });
             let Some(node) = best else {
-                let again = search.hollow.iter().map(|(_, at)| *at).min();
-                search.next_at = again.unwrap_or(search.deadline).min(search.deadline);
+                search.next_at = search.deadline;
                 continue;
             };
             search.visited.insert(node);
             search.asks += 1;
-            // A stripe that runs dry is asked for at two nodes at once.
-            search.hedge_at = match (joining, search.asks) {
-                (false, 1) => now,
-                (false, _) => now + tuning.hedge_failover,
-                (true, _) => now + tuning.hedge + answer_time(local, node),
-            };
-            search.next_at = search.hedge_at;
-            in_flight += 1;
+            search.last_ask_at = now;
+            search.next_at = now + hedge;
             *taken.entry(node).or_default() += 1;
             *asked.entry(node).or_default() += 1;
             plan.entry(node).or_default().push(stripe);
@@ -408,27 +389,13 @@ impl Search {
             deadline,
             visited,
             in_flight: BTreeSet::new(),
-            hedge_at: now,
+            last_ask_at: now,
             next_at: now,
             asks: 0,
             full: Vec::new(),
             unreachable: 0,
             refused: 0,
-            hollow: Vec::new(),
         }
-    }
-
-    /// Those that had nothing themselves a while ago may be asked again; returns whether there are any.
-    fn revisit(&mut self, now: Timestamp) -> bool {
-        let visited = &mut self.visited;
-        let mut any = false;
-        self.hollow.retain(|(node, at)| {
-            if *at <= now {
-                any |= visited.remove(node);
-            }
-            *at > now
-        });
-        any
     }
 
     const fn reason(&self) -> NoCapacityReason {
@@ -444,53 +411,5 @@ impl Search {
     }
 }
 
-/// How long a node that is well takes to answer. Until then nobody else is asked beside it: two slots
-/// would be taken for one stripe, and others refused for want of them.
-fn answer_time(local: &Local, node: NodeId) -> Duration {
-    let known = local.nodes.known(&node);
-    let rtt = known.and_then(|known| known.rtt);
-    if known.is_some_and(|known| known.linked) {
-        return rtt.unwrap_or_default();
-    }
-    rtt.map_or(local.config.tuning.hedge_setup, |rtt| rtt * SETUP_TRIPS)
-}
-
-/// Round trips until a node that is not connected has answered.
-const SETUP_TRIPS: u32 = 4;
-/// Most candidates that a round asks: fewer each time, since those who are likely to have a slot were asked
-/// by then, and in a full network everybody else is asking too.
-fn asks_of_round(tuning: &Tuning, rounds: u32) -> usize {
-    let least = tuning.asks_later_round.min(tuning.asks_per_round_max);
-    (tuning.asks_per_round_max >> rounds.min(8)).max(least)
-}
-
-/// Who had nothing to give is asked again after this: two round trips and a promise kept (guess).
-const HOLLOW_PAUSE: Duration = Duration::from_millis(400);
 /// How long the directory's first answer is waited for.
 const JOIN_PATIENCE: Duration = Duration::from_millis(300);
-
-#[cfg(test)]
-mod tests {
-    use super::{super::super::testnet::node, *};
-
-    #[test]
-    fn who_had_nothing_to_give_is_asked_again_in_the_same_round() {
-        let at = Timestamp::from_millis;
-        let mut search = Search::new(BTreeSet::from([node(1), node(2)]), at(3_000), at(0));
-        search.hollow.push((node(2), at(500)));
-        assert!(!search.revisit(at(499)));
-        assert!(search.visited.contains(&node(2)), "not yet");
-        assert!(search.revisit(at(500)));
-        assert_eq!(search.visited, BTreeSet::from([node(1)]), "whoever is full stays visited");
-        assert!(search.hollow.is_empty());
-    }
-
-    #[test]
-    fn each_round_in_vain_asks_fewer_but_never_nobody() {
-        let tuning = Tuning { asks_per_round_max: 24, asks_later_round: 6, ..Tuning::default() };
-        let asks = [0, 1, 2, 3, 40].map(|rounds| asks_of_round(&tuning, rounds));
-        assert_eq!(asks, [24, 12, 6, 6, 6]);
-        let tuning = Tuning { asks_per_round_max: 2, ..tuning };
-        assert_eq!(asks_of_round(&tuning, 9), 2);
-    }
-}

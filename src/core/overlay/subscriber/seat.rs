@@ -71,8 +71,7 @@ pub(in super::super) struct Search {
     pub(super) deadline: Timestamp,
     pub(super) visited: BTreeSet<NodeId>,
     pub(super) in_flight: BTreeSet<RequestId>,
-    /// When somebody else is asked beside those who have not answered.
-    pub(super) hedge_at: Timestamp,
+    pub(super) last_ask_at: Timestamp,
     /// When to look again.
     pub(super) next_at: Timestamp,
     pub(super) asks: usize,
@@ -80,8 +79,6 @@ pub(in super::super) struct Search {
     pub(super) full: Vec<NodeId>,
     pub(super) unreachable: u32,
     pub(super) refused: u32,
-    /// Those that had nothing to give themselves, and when they may be asked again.
-    pub(super) hollow: Vec<(NodeId, Timestamp)>,
 }
 
 impl Seat {

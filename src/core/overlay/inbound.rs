@@ -206,9 +206,6 @@ impl Overlay {
                 self.publisher.moved(&mut self.local);
             }
             Step::Home { node, in_sync } => {
-                for watch in self.watches.values_mut() {
-                    watch.ask_directory(self.local.now);
-                }
                 if !in_sync {
                     self.dissemination.fetch(&mut self.local, &self.directory, node);
                     self.publisher.hand_over_again();

@@ -478,9 +478,6 @@ impl Registrant {
     }
 }
 
-/// Between the first lookups on a new connection: what it leads to is known after two or three round trips,
-/// 10 ms on one machine, 300 ms across an ocean.
-const LOOK_SOON: Duration = Duration::from_millis(30);
 /// Between lookups while nothing is found.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A lookup that ends earlier after the first connection may not have had anybody to ask: a node is

@@ -183,13 +183,6 @@ impl Subscriber {
         }
     }
 
-    /// There is a directory to ask: a watch that waits for its first answer asks at once.
-    pub(super) fn ask_directory(&mut self, now: Timestamp) {
-        if !self.join.answered {
-            self.join.due_at = now;
-        }
-    }
-
     /// The directory has answered, and still no parent delivers: a second one may know more.
     pub(super) fn doubts_directory(&self) -> bool {
         self.join.answered && !self.is_fed()

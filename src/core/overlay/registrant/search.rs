@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     super::{Event, LookupKey, PromotionReason, local::Local, membership::Known},
-    LOOK_AGAIN, LOOK_SOON, Registrant, State, Step,
+    LOOK_AGAIN, Registrant, State, Step,
 };
 
 impl Registrant {
@@ -42,10 +42,7 @@ impl Registrant {
                 local.event(Event::Guest { supernode: None });
             }
         }
-        // A connection that is up says only some round trips later whether a supernode is at its other
-        // end: looks follow soon at first, each after twice the pause of the one before.
-        let linked_for = self.linked_at.map_or(LOOK_AGAIN, |at| local.now.since(at));
-        let again_at = local.now + linked_for.clamp(LOOK_SOON, LOOK_AGAIN);
+        let again_at = local.now + LOOK_AGAIN;
         self.state = State::Looking { again_at };
         if self.untried(local).next().is_some() {
             self.measure(local);

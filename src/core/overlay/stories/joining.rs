@@ -4,7 +4,7 @@ use super::super::{
     Command, Event, PromotionReason, RegistrationView, Role, RoleChoice,
     testnet::{Health, Testnet, config, ms, secs},
 };
-use crate::{ids::NodeId, units::Bitrate};
+use crate::ids::NodeId;
 
 fn supernode(net: &mut Testnet, index: u16, capacity: usize, bootstrap: &[NodeId]) -> NodeId {
     let mut config = config();
@@ -47,34 +47,6 @@ fn a_node_with_bootstrap_joins_the_founder_and_does_not_found_its_own() {
     let second = net.add(2, config(), &[first]);
     net.run_until("joining", secs(5), |net| registered_at(net, second) == Some(first));
     assert_eq!(net.role(second), Role::Member);
-}
-
-#[test]
-fn a_first_lookup_in_vain_is_soon_followed_by_another() {
-    let mut net = Testnet::new(5);
-    let first = net.add(1, config(), &[]);
-    net.run_until("founding", secs(5), |net| net.role(first) == Role::Supernode);
-    net.no_lookups = true;
-    let second = net.add(2, config(), &[first]);
-    // Nobody has said yet what the new connection leads to when the first lookup ends, 100 ms after it.
-    net.run(ms(150));
-    net.no_lookups = false;
-    let time = net.run_until("joining", secs(5), |net| registered_at(net, second) == Some(first));
-    assert!(time < ms(400), "{time:?}");
-}
-
-#[test]
-fn a_stream_that_was_wanted_before_there_was_a_supernode_plays_right_after_it_is_found() {
-    let mut net = Testnet::new(6);
-    let first = net.add(1, config(), &[]);
-    net.run_until("founding", secs(5), |net| net.role(first) == Role::Supernode);
-    let stream = net.publish(first, "garden", Bitrate::from_mbps(1), 1);
-    net.run(secs(1));
-    let viewer = net.add(2, config(), &[first]);
-    net.watch(viewer, stream);
-    net.run_until("joining", secs(5), |net| registered_at(net, viewer) == Some(first));
-    let time = net.run_until("playing", secs(5), |net| net.plays(viewer, stream));
-    assert!(time < ms(120), "{time:?}");
 }
 
 #[test]
@@ -185,7 +157,7 @@ fn a_node_that_cannot_be_dialled_stays_a_guest_and_still_lists_streams() {
     let boss = supernode(&mut net, 1, 0, &[]);
     let guest = net.add(2, config(), &[boss]);
     net.unreachable(guest);
-    let stream = net.publish(boss, "garden", Bitrate::from_mbps(1), 1);
+    let stream = net.publish(boss, "garden", crate::units::Bitrate::from_mbps(1), 1);
     net.run_until("listing", secs(10), |net| net.lists(guest, stream));
     assert_eq!(net.role(guest), Role::Member);
 }
@@ -247,7 +219,7 @@ fn a_network_outlives_its_only_supernode_as_one() {
             let time = net.run_until("one network", secs(25), |net| is_whole(net, &members));
             println!("{size} members, {end:?}: one network again after {time:?}");
             let [first, last] = [members[0], *members.last().unwrap()];
-            let stream = net.publish(last, "garden", Bitrate::from_mbps(1), 1);
+            let stream = net.publish(last, "garden", crate::units::Bitrate::from_mbps(1), 1);
             net.run_until("listing", secs(5), |net| {
                 members.iter().all(|member| net.lists(*member, stream))
             });
@@ -309,6 +281,6 @@ fn two_networks_that_meet_become_one() {
     net.run_until("founding", secs(5), |net| net.role(other) == Role::Supernode);
     let contact = net.contact(one[0]);
     net.input(other, super::super::Input::Discovered { contact });
-    let stream = net.publish(other, "garden", Bitrate::from_mbps(1), 1);
+    let stream = net.publish(other, "garden", crate::units::Bitrate::from_mbps(1), 1);
     net.run_until("listing", secs(20), |net| one.iter().all(|member| net.lists(*member, stream)));
 }

@@ -175,7 +175,7 @@ pub struct Media {
     clock: Clock,
     tasks: Tasks,
     toll: Toll,
-    /// Of what circuits and messages took, how much the relay knows of.
+    /// Of what circuits were written, how much the relay knows of.
     tolled: u64,
     feeds: BTreeMap<FeedKey, Feed>,
     buffers: Buffers,
@@ -210,7 +210,7 @@ impl Media {
             relay: Relay::new(RelayConfig::default(), clock.now()),
             clock,
             tasks,
-            tolled: toll.beside_media(),
+            tolled: toll.bytes(),
             toll,
             feeds: BTreeMap::new(),
             buffers: Buffers::default(),
@@ -288,9 +288,9 @@ impl Media {
         self.relay.handle_input(input, self.clock.now());
     }
 
-    /// Feeds leave what circuits through this node, and its own messages, used of the uplink.
+    /// Feeds leave what circuits through this node used of the uplink.
     fn make_room(&mut self) {
-        let paid = self.toll.beside_media();
+        let paid = self.toll.bytes();
         if paid != self.tolled {
             let bytes = usize::try_from(paid - self.tolled).unwrap_or(usize::MAX);
             self.tolled = paid;

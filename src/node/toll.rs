@@ -2,8 +2,7 @@
 //!
 //! Owns a layer around every connection that finds the streams by which circuits run through this
 //! node, counts what is written to them, and lets no more of it pass than their share of the limit:
-//! libp2p's relay copies as fast as the sockets take it. It also counts what is neither circuit nor
-//! media: requests, answers, gossip, lookups. The media task gives up what was counted here
+//! libp2p's relay copies as fast as the sockets take it. The media task gives up what was counted here
 //! (see `Media`), so that all that leaves the node stays below the one limit. Does not own who gets a
 //! circuit nor for how long (`relaying`), nor the places in the tree that relaying costs (the overlay).
 
@@ -29,7 +28,7 @@ use libp2p::{
 };
 use tokio::time::{Sleep, sleep_until};
 
-use super::{behaviour::REPAIR_PROTOCOL, clock::Clock, feed::handler::FEED_PROTOCOL};
+use super::clock::Clock;
 
 pub mod taken;
 
@@ -55,7 +54,6 @@ struct Shared {
     clock: Clock,
     pacer: Mutex<Pacer>,
     bytes: AtomicU64,
-    messages: AtomicU64,
 }
 
 impl Toll {
@@ -63,8 +61,7 @@ impl Toll {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let pacer = Mutex::new(Pacer::new(clock.now()));
-        let (bytes, messages) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self(Arc::new(Shared { clock, pacer, bytes, messages }))
+        Self(Arc::new(Shared { clock, pacer, bytes: AtomicU64::new(0) }))
     }
 
     /// The node's upload limit, or none, from now on.
@@ -82,13 +79,6 @@ impl Toll {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes written since the node started that the relay of media knows nothing of: circuits, and all
-    /// messages. In a flash crowd a household's answers to those who ask are a tenth of its uplink.
-    #[must_use]
-    pub fn beside_media(&self) -> u64 {
-        self.bytes().saturating_add(self.0.messages.load(Ordering::Relaxed))
     }
 
     /// Yields a connection whose circuits pay here.
@@ -110,10 +100,6 @@ impl Toll {
     fn pay(&self, bytes: usize) {
         self.pacer().spend(bytes, self.0.clock.now());
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn note(&self, bytes: usize) {
-        self.0.messages.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -213,18 +199,8 @@ enum Kind {
     Unknown { said: Said, toll: Toll },
     /// Somebody's circuit.
     Circuit { toll: Toll, wait: Option<Pin<Box<Sleep>>> },
-    /// Media, which the relay counts itself: passes untouched.
-    Media,
-    /// Anything else: passes, and is counted.
-    Messages { toll: Toll },
-}
-
-/// What the name of a protocol says of its stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Carries {
-    Circuit,
-    Media,
-    Messages,
+    /// Anything else: passes untouched.
+    Own,
 }
 
 /// What this node wrote while the protocol was agreed on. Both ends name it: the one that opens by
@@ -236,14 +212,14 @@ struct Said {
 }
 
 impl Said {
-    /// More was written: what the stream carries, once that is known.
-    fn more(&mut self, bytes: &[u8]) -> Option<Carries> {
+    /// More was written: whether the protocol is the one that is looked for, once that is known.
+    fn more(&mut self, bytes: &[u8]) -> Option<bool> {
         for byte in bytes {
             self.message.push(*byte);
             let Some((length, text)) = self.message.split_first() else { continue };
             let length = usize::from(*length);
             if length > NAME_MAX {
-                return Some(Carries::Messages);
+                return Some(false);
             }
             if text.len() < length {
                 continue;
@@ -251,21 +227,10 @@ impl Said {
             match text.strip_suffix(b"\n") {
                 // The greeting, and a refusal of what the other side proposed.
                 Some(b"/multistream/1.0.0" | b"na") => self.message.clear(),
-                name => return Some(self.carries(name.unwrap_or_default())),
+                name => return Some(name == Some(self.wanted.as_ref().as_bytes())),
             }
         }
         None
-    }
-
-    fn carries(&self, name: &[u8]) -> Carries {
-        let is = |protocol: &StreamProtocol| name == protocol.as_ref().as_bytes();
-        if is(&self.wanted) {
-            Carries::Circuit
-        } else if is(&FEED_PROTOCOL) || is(&REPAIR_PROTOCOL) {
-            Carries::Media
-        } else {
-            Carries::Messages
-        }
     }
 }
 
@@ -302,21 +267,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lane<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         match &mut this.kind {
-            Kind::Media => Pin::new(&mut this.stream).poll_write(cx, buf),
-            Kind::Messages { toll } => {
-                let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-                toll.note(written);
-                Poll::Ready(Ok(written))
-            }
+            Kind::Own => Pin::new(&mut this.stream).poll_write(cx, buf),
             Kind::Unknown { said, toll } => {
                 let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
                 let bytes = buf.get(..written).unwrap_or(buf);
                 match said.more(bytes) {
-                    Some(Carries::Circuit) => {
+                    Some(true) => {
                         this.kind = Kind::Circuit { toll: toll.clone(), wait: None };
                     }
-                    Some(Carries::Media) => this.kind = Kind::Media,
-                    Some(Carries::Messages) => this.kind = Kind::Messages { toll: toll.clone() },
+                    Some(false) => this.kind = Kind::Own,
                     None => {}
                 }
                 Poll::Ready(Ok(written))
@@ -341,7 +300,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lane<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if matches!(self.kind, Kind::Media) {
+        if matches!(self.kind, Kind::Own) {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         }
         let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| &**buf);

@@ -108,7 +108,6 @@ impl SimNode {
                     }
                     self.misdeed.answer(&mut body);
                     let packet = Packet::Response { id, body };
-                    self.charge(&packet);
                     cx.effects.push(Effect::Send { to, packet });
                 }
             }
@@ -232,15 +231,8 @@ impl SimNode {
         }
         self.misdeed.request(&mut body);
         let packet = Packet::Request { id: id.0, body };
-        self.charge(&packet);
         cx.effects.push(Effect::Send { to, packet });
         cx.effects.push(Effect::RequestSent(id));
-    }
-
-    /// What the overlay says counts against the ceiling too, as the driver counts it.
-    fn charge(&mut self, packet: &Packet) {
-        let bytes = packet.wire_len().unwrap_or(0);
-        self.todo.push_back(Todo::Relay(RelayInput::Spent { bytes }));
     }
 
     /// A request failed.

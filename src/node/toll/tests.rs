@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{
     Multiaddr, Stream, Swarm,
-    futures::{AsyncReadExt, AsyncWriteExt, StreamExt, io::Cursor},
+    futures::{AsyncReadExt, AsyncWriteExt, StreamExt},
     multiaddr::Protocol,
     swarm::SwarmEvent,
 };
@@ -143,7 +143,7 @@ async fn a_circuit_over_quic_keeps_to_its_share_of_the_uplink() {
     assert_paced(Box::pin(relayed("/ip4/0.0.0.0/udp/0/quic-v1")).await);
 }
 
-fn said(messages: &[&[u8]], piece: usize) -> Option<Carries> {
+fn said(messages: &[&[u8]], piece: usize) -> Option<bool> {
     let mut said = Said { wanted: HOP_PROTOCOL_NAME, message: Vec::new() };
     let framed = messages.iter().flat_map(|text| {
         std::iter::once(u8::try_from(text.len()).unwrap()).chain(text.iter().copied())
@@ -157,42 +157,12 @@ fn a_circuit_is_known_by_the_protocol_that_this_node_agreed_to() {
     let hop: &[u8] = b"/libp2p/circuit/relay/0.2.0/hop\n";
     for piece in [1, 7, 1_000] {
         let greeting: &[u8] = b"/multistream/1.0.0\n";
-        assert_eq!(said(&[greeting, hop], piece), Some(Carries::Circuit));
-        assert_eq!(said(&[greeting, b"na\n", b"na\n", hop], piece), Some(Carries::Circuit));
-        assert_eq!(said(&[greeting, b"/astral/feed/1\n", hop], piece), Some(Carries::Media));
-        let ticket: &[u8] = b"/astral/ticket/1\n";
-        assert_eq!(said(&[greeting, b"na\n", ticket, hop], piece), Some(Carries::Messages));
+        assert_eq!(said(&[greeting, hop], piece), Some(true));
+        assert_eq!(said(&[greeting, b"na\n", b"na\n", hop], piece), Some(true));
+        assert_eq!(said(&[greeting, b"/astral/feed/1\n", hop], piece), Some(false));
         assert_eq!(said(&[greeting], piece), None);
         assert_eq!(said(&[greeting, b"na\n"], piece), None);
     }
     let mut long = Said { wanted: HOP_PROTOCOL_NAME, message: Vec::new() };
-    let known = long.more(&[0xff; 3]);
-    assert_eq!(known, Some(Carries::Messages), "nothing is kept of names that are too long");
-}
-
-#[tokio::test]
-async fn what_a_node_says_beside_media_is_counted_and_media_are_not() {
-    for (protocol, expected) in [
-        ("/astral/ticket/1", 1_000),
-        ("/meshsub/1.1.0", 1_000),
-        ("/astral/feed/1", 0),
-        ("/astral/repair/1", 0),
-    ] {
-        let toll = Toll::new(Clock::start());
-        let mut lane = Lane::new(Cursor::new(Vec::new()), STOP_PROTOCOL_NAME, toll.clone());
-        let name = format!("{protocol}\n");
-        for message in ["/multistream/1.0.0\n", &name] {
-            lane.write_all(&[u8::try_from(message.len()).unwrap()]).await.unwrap();
-            lane.write_all(message.as_bytes()).await.unwrap();
-        }
-        lane.write_all(&[7; 600]).await.unwrap();
-        let rest = [IoSlice::new(&[7; 300]), IoSlice::new(&[7; 100])];
-        let mut rest = &rest[..];
-        while let Some(first) = rest.first() {
-            let written = lane.write_vectored(rest).await.unwrap();
-            assert!(written >= first.len(), "an array takes all that it is given");
-            rest = rest.get(if written > first.len() { 2 } else { 1 }..).unwrap_or_default();
-        }
-        assert_eq!((toll.beside_media(), toll.bytes()), (expected, 0), "{protocol}");
-    }
+    assert_eq!(long.more(&[0xff; 3]), Some(false), "nothing is kept of names that are too long");
 }

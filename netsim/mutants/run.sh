@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Applies each mutation of list.txt to a copy of the tree; the named test and the named scenario must
-# fail there, and hold without it. Prints a table; exit code 0 when every mutant was killed twice.
+# fail there, and hold without it. One that hangs for ten minutes has failed. Prints a table; exit code 0 when every mutant was killed twice.
 #
 #   netsim/mutants/run.sh [NAME...]      all, or those named
 set -u
@@ -34,16 +34,18 @@ read_block() {
 run_test() {
     local target=(--lib -- --exact)
     [[ $package == astral-netsim ]] && target=(--test rules -- --exact)
-    (cd "$tree" && cargo test -q -p "$package" "${target[@]}" "$test") >"$1" 2>&1
-    if grep -q '^error' "$1" && ! grep -q 'test result' "$1"; then echo "no build"
+    (cd "$tree" && timeout 600 cargo test -q -p "$package" "${target[@]}" "$test") >"$1" 2>&1
+    if [[ $? -eq 124 ]]; then echo fails
+    elif grep -q '^error' "$1" && ! grep -q 'test result' "$1"; then echo "no build"
     elif grep -q 'test result: FAILED' "$1"; then echo fails
     elif grep -Eq 'test result: ok. [1-9]' "$1"; then echo holds
     else echo "no test"; fi
 }
 
 run_scenario() {
-    (cd "$tree" && cargo run -q -p astral-netsim -- run "$scenario" --seed 1) >"$1" 2>&1
-    if grep -q '^error' "$1"; then echo "no build"
+    (cd "$tree" && timeout 600 cargo run -q -p astral-netsim -- run "$scenario" --seed 1) >"$1" 2>&1
+    if [[ $? -eq 124 ]]; then echo fails
+    elif grep -q '^error' "$1"; then echo "no build"
     elif grep -Eq "FAILED|panicked" "$1"; then echo fails
     elif grep -q ': ok' "$1"; then echo holds
     else echo "no run"; fi

@@ -1,6 +1,6 @@
 //! Parents that die, and what their children lose: nothing.
 
-use super::harness::{Camera, Net, at, from_parent, ms, node, to_child};
+use super::harness::{Camera, Net, at, cert, from_parent, init, ms, node, stream_id, to_child};
 use crate::{
     ids::StripeSet,
     media::relay::{Policy, RelayInput},
@@ -47,6 +47,46 @@ fn killing_a_parent_at_any_moment_costs_no_chunk() {
             net.assert_identical(node(3), 1);
         }
     }
+}
+
+#[test]
+fn a_new_parent_sends_only_what_the_dead_one_did_not() {
+    for k in [1, 4, 8] {
+        let mut net = Net::new(camera(k), 3);
+        net.feed(node(1), &[node(0)], ms(10));
+        net.feed(node(2), &[node(0)], ms(25));
+        net.attach(node(3), 1, Policy::KeepAll);
+        net.feed(node(3), &[node(1), node(2)], ms(20));
+        // Most of a second after a keyframe.
+        net.script_at(at(3_900), 1);
+        net.run_script(at(6_000), |net, _| net.kill(node(1), ms(20)));
+        net.shooting = false;
+        net.run_until(at(8_000));
+        net.assert_identical(node(3), 1);
+        assert_eq!(net.stats(node(3)).duplicates, 0, "k {k}");
+    }
+}
+
+#[test]
+fn who_was_there_before_the_stream_gets_its_first_chunk_however_late_the_headers_come() {
+    let mut net = Net::new(camera(4), 1);
+    // A node that publishes nothing yet; the child asks it for whatever comes.
+    net.shooting = false;
+    net.add(node(0));
+    net.attach(node(1), 1, Policy::KeepAll);
+    net.feed(node(1), &[node(0)], ms(10));
+    net.run_until(at(200));
+    let (stream, cert) = (stream_id(), cert(100, 4, net.camera.rate));
+    net.input(node(0), RelayInput::Epoch { stream, cert, feed: None });
+    net.resume_shooting();
+    // A joiner would begin in the middle: half a second of media, and no keyframe that can be shown.
+    net.run_until(at(1_000));
+    assert!(!net.camera.cut.is_empty());
+    net.input(node(0), RelayInput::Init { stream, init: init(100, 1, 0) });
+    net.run_until(at(3_000));
+    net.shooting = false;
+    net.run_until(at(5_000));
+    assert_eq!(net.assert_identical(node(1), 1), net.camera.cut.len());
 }
 
 #[test]
